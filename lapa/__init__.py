@@ -1,0 +1,1 @@
+"""LAPA: latent action pretraining from videos, as one product."""

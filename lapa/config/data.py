@@ -1,0 +1,161 @@
+"""Where episodes come from, how they are stored, and how training reads them."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from lapa.config.base import Config, runtime
+
+
+class SidecarInstructions(Config):
+    """Instructions from one JSON or CSV file beside the videos."""
+
+    kind: Literal["sidecar"] = "sidecar"
+    file: str = "instructions.json"
+    """JSON: `{"clip.mp4": "push the cup"}` or a list of `{"file": …, "instruction": …}`. CSV: columns
+    `file` and `instruction`. Paths are relative to the folder."""
+
+
+class FileNameInstructions(Config):
+    """Instructions spelled by the file names: `push_the_cup_017.mp4` reads as "push the cup"."""
+
+    kind: Literal["file-name"] = "file-name"
+    pattern: str = r"^(?P<instruction>.*?)[_-]*\d*$"
+    """Regular expression over the name without its extension; the group `instruction` is taken, with
+    underscores and dashes read as spaces."""
+
+
+class ConstantInstruction(Config):
+    """One instruction for every video; an empty one says that none is known."""
+
+    kind: Literal["constant"] = "constant"
+    text: str = ""
+
+
+InstructionRule = Annotated[
+    SidecarInstructions | FileNameInstructions | ConstantInstruction, Field(discriminator="kind")
+]
+
+
+class VideoFolderSource(Config):
+    """A folder or bucket of raw videos without actions: mp4, webm, mkv, avi; any size, any frame rate."""
+
+    kind: Literal["videos"] = "videos"
+    url: str
+    """Folder, or one file; local path, `s3://…`, or any fsspec protocol."""
+    instructions: InstructionRule = ConstantInstruction()
+    embodiment: str = "unknown"
+    licence: str = "unknown"
+
+
+class LeRobotSource(Config):
+    """A LeRobot v2.x dataset: Parquet tables, mp4 videos, `meta/`."""
+
+    kind: Literal["lerobot"] = "lerobot"
+    url: str
+    camera: str | None = None
+    """Video key, as `meta/info.json` names it; the first one whose files exist when not given."""
+    action_column: str = "action"
+    proprioception_column: str | None = "observation.state"
+    instruction_column: str | None = None
+    """Column that indexes `meta/tasks.jsonl`; `task_index`, or the first annotation column, when not given."""
+    embodiment: str | None = None
+    """Overrides `robot_type`."""
+    licence: str = "unknown"
+
+
+class RldsSource(Config):
+    """RLDS/TFDS TFRecord episodes, read without TensorFlow."""
+
+    kind: Literal["rlds"] = "rlds"
+    url: str
+    """Folder with `dataset_info.json`, `features.json` and `*.tfrecord-*` files."""
+    fps: float = Field(gt=0)
+    """Control rate; TFDS does not store it. Bridge: 5."""
+    split: str = "train"
+    image_key: str = "image_0"
+    action_key: str = "action"
+    proprioception_key: str | None = "state"
+    instruction_key: str = "language_instruction"
+    embodiment: str = "unknown"
+    licence: str = "unknown"
+
+
+class TabletopSource(Config):
+    """Recordings of the embedded tabletop, written as files first and then read like anybody's."""
+
+    kind: Literal["tabletop"] = "tabletop"
+    record: Literal["videos", "demonstrations"]
+    """`videos`: mp4 files without actions and a sidecar. `demonstrations`: a LeRobot dataset with actions."""
+    episodes: int = Field(gt=0)
+    seed: int = 0
+    image_size: int = 48
+    action_noise: float = 0.2
+    """Standard deviation of the oracle's time-correlated noise, as a share of one step."""
+
+
+SourceConfig = Annotated[
+    VideoFolderSource | LeRobotSource | RldsSource | TabletopSource, Field(discriminator="kind")
+]
+
+
+class VideoEncoding(Config):
+    """How frames are stored: H.264, 4:2:0."""
+
+    crf: int = Field(18, ge=0, le=51)
+    """Constant quality; lower is better and larger."""
+    keyframe_seconds: float = Field(1.0, gt=0)
+    """Longest distance between key frames: the price of entering an episode in its middle."""
+    preset: str = "veryfast"
+
+
+class IngestConfig(Config):
+    """From a source to a dataset of episode shards."""
+
+    kind: Literal["ingest"] = "ingest"
+    source: SourceConfig
+    image_size: int = Field(256, ge=16, multiple_of=2)
+    """Frames are stored as squares of this side, in pixels."""
+    resize: Literal["crop", "squash"] = "crop"
+    """`crop` keeps the aspect ratio and cuts the longer side's ends; `squash` distorts, as the paper did."""
+    fps: float | None = Field(None, gt=0)
+    """Frames are dropped to this rate; the source's own rate when not given. Never raised. Actions keep
+    the source's timing: an episode with actions is refused rather than resampled."""
+    min_frames: int = Field(2, ge=2)
+    """Shorter episodes are skipped and named in the report."""
+    max_failed_share: float = Field(0.05, ge=0, le=1)
+    """Ingest stops when more than this share of the sources failed."""
+    episodes_per_shard: int = Field(256, gt=0)
+    encoding: VideoEncoding = VideoEncoding()
+    workers: int | None = runtime(None, gt=0)
+    """Processes; all cores when not given."""
+
+
+class ExistingDataset(Config):
+    """A dataset that `ingest` wrote earlier."""
+
+    kind: Literal["dataset"] = "dataset"
+    url: str
+
+
+DatasetConfig = Annotated[IngestConfig | ExistingDataset, Field(discriminator="kind")]
+
+
+class StreamConfig(Config):
+    """How training reads a dataset. The sample order is a pure function of seed, epoch and sample index."""
+
+    lanes: int = Field(8, gt=0)
+    """Independent reading positions. Ranks times workers must divide it, and it must divide the batch, so
+    that every world size sees the same samples in the same order."""
+    shuffle_samples: int = Field(2048, gt=0)
+    """Samples shuffled together inside one lane: bounds the memory of the stream."""
+    validation_share: float = Field(0.05, ge=0, lt=1)
+    """Share of the episodes held out, chosen by a hash of the episode's id."""
+    workers: int = runtime(1, ge=0)
+    """Decoding processes per rank; 0 decodes in the training process."""
+
+    @model_validator(mode="after")
+    def _workers_share_the_lanes(self) -> "StreamConfig":
+        if self.workers and self.lanes % self.workers:
+            raise ValueError(f"workers={self.workers} does not divide lanes={self.lanes}; choose a divisor")
+        return self

@@ -1,0 +1,53 @@
+"""One run: everything from videos to a policy, in one value that fits one YAML file."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from lapa.config.base import Config, runtime
+from lapa.config.data import DatasetConfig
+from lapa.config.stages import EvaluateConfig, FinetuneConfig, LabelConfig, LaqConfig, PretrainConfig
+from lapa.config.training import EngineConfig, TorchEngineConfig
+
+
+class TrackingConfig(Config):
+    """Where runs are logged and models are registered."""
+
+    uri: str | None = None
+    """MLflow tracking server or store; `MLFLOW_TRACKING_URI`, or a SQLite file beside the work folder, when null."""
+    experiment: str = "lapa"
+    artifact_url: str | None = None
+    """Where a new experiment keeps its artifacts; the server's or the work folder's default when null."""
+
+
+class RunConfig(Config):
+    """Resolved, it reproduces the run."""
+
+    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=50)
+    seed: int = Field(0, ge=0)
+    work_url: str = runtime("work")
+    """Folder of everything the run makes: local path, `s3://…`, or any fsspec protocol."""
+    videos: DatasetConfig
+    """Videos to learn latent actions from: `laq`, `label`, `pretrain`."""
+    robot: DatasetConfig | None = None
+    """Robot episodes with actions: `finetune`, `evaluate`."""
+    laq: LaqConfig = LaqConfig()
+    label: LabelConfig = LabelConfig()
+    pretrain: PretrainConfig | None = PretrainConfig()
+    finetune: FinetuneConfig | None = FinetuneConfig()
+    evaluate: EvaluateConfig | None = EvaluateConfig()
+    baselines: dict[str, dict[str, Any]] = runtime({})
+    """Runs to compare with: name -> the settings that differ, as `--set` would give them."""
+    engine: EngineConfig = runtime(TorchEngineConfig())
+    tracking: TrackingConfig = runtime(TrackingConfig())
+    log_level: Literal["debug", "info", "warning"] = runtime("info")
+
+    @model_validator(mode="after")
+    def _stages_fit_together(self) -> "RunConfig":
+        if self.finetune and self.robot is None:
+            raise ValueError("finetune needs robot episodes with actions: set robot, or set finetune to null")
+        if self.finetune and self.pretrain is None and self.finetune.backbone is None:
+            raise ValueError("without pretrain, finetune.backbone says what to start from")
+        if self.pretrain and self.laq.model.codebook_size == 0:
+            raise ValueError("quantizer kind 'none' makes no codes to pretrain on; choose nsvq, vq_ema or fsq")
+        return self

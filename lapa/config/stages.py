@@ -1,0 +1,96 @@
+"""One config per stage; the stage names are the ones every user meets."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from lapa.config.base import Config, runtime
+from lapa.config.data import StreamConfig
+from lapa.config.latent_action import LatentActionConfig
+from lapa.config.training import FitConfig
+from lapa.config.vla import ActionHeadConfig, BackboneConfig, BinnedHead, HuggingFaceBackbone
+
+StageName = Literal["ingest", "laq", "label", "pretrain", "finetune", "evaluate"]
+STAGES: tuple[StageName, ...] = ("ingest", "laq", "label", "pretrain", "finetune", "evaluate")
+
+
+class HealthConfig(Config):
+    """When a codebook counts as collapsed."""
+
+    min_perplexity: float = Field(1.5, ge=1)
+    """Perplexity of code usage, of at most `codebook_size`."""
+    patience: int = Field(3, gt=0)
+    """Validations in a row below the line before the run stops."""
+    on_collapse: Literal["stop", "warn"] = "stop"
+
+
+class ProbeGate(Config):
+    """Stop training early once the codes mean motion: a linear probe on the labelled robot episodes.
+
+    `fit.steps` stays the limit. Checked at validations only, so the outcome repeats exactly.
+    """
+
+    min_r2: float = 0.6
+    """Variance of the true motion over the window that a linear probe from the codes explains."""
+    min_joint_perplexity: float = 15.0
+    min_steps: int = 0
+
+
+class LaqConfig(Config):
+    """Stage `laq`: name the change between two frames."""
+
+    model: LatentActionConfig = LatentActionConfig()
+    window_seconds: float = Field(0.6, gt=0)
+    """Distance between the two frames: 0.6 s for robots, 2.4 s for human video in the paper."""
+    fit: FitConfig = FitConfig(steps=100_000, batch_size=64)
+    stream: StreamConfig = StreamConfig()
+    health: HealthConfig = HealthConfig()
+    gate: ProbeGate | None = None
+
+
+class LabelConfig(Config):
+    """Stage `label`: latent actions for every timestep. Uses the model and window of `laq`."""
+
+    batch_size: int = runtime(64, gt=0)
+
+
+class PretrainConfig(Config):
+    """Stage `pretrain`: a VLM learns to predict latent actions."""
+
+    backbone: BackboneConfig = HuggingFaceBackbone()
+    fit: FitConfig = FitConfig(steps=70_000, batch_size=256)
+    stream: StreamConfig = StreamConfig()
+
+
+class FinetuneConfig(Config):
+    """Stage `finetune`: real actions from a few labelled episodes.
+
+    Starts from the pretrained model; when the run has no `pretrain`, from `backbone` as it is (the
+    Scratch baseline)."""
+
+    backbone: BackboneConfig | None = None
+    """Needed only without `pretrain`."""
+    head: ActionHeadConfig = BinnedHead()
+    use_proprioception: bool = False
+    latent_loss_weight: float = Field(0.0, ge=0)
+    """Keeps the latent objective alive on the finetuning episodes; the paper drops it."""
+    fit: FitConfig = FitConfig(steps=2_000, batch_size=128)
+    stream: StreamConfig = StreamConfig()
+
+
+class TabletopEvaluation(Config):
+    """Closed loop in the embedded tabletop."""
+
+    kind: Literal["tabletop"] = "tabletop"
+    episodes: int = Field(180, gt=0)
+    seed: int = 10_000
+    """First seed of the initial states; never one that recordings use."""
+    max_steps: int = Field(80, gt=0)
+
+
+class EvaluateConfig(Config):
+    """Stage `evaluate`: how good the policy is, with intervals."""
+
+    simulator: TabletopEvaluation | None = None
+    """Closed-loop success; held-out action error alone when null."""
+    confidence: float = Field(0.95, gt=0, lt=1)

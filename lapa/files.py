@@ -1,0 +1,112 @@
+"""The few file operations that every part needs, on any fsspec URL: a local path, ``s3://…``, ``memory://…``.
+
+Object stores have no rename and no empty folders: a file becomes visible whole, and a folder is complete
+when the file written last into it (its manifest) exists.
+"""
+
+import hashlib
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+from fsspec.core import url_to_fs
+
+
+def join(url: str, *parts: str) -> str:
+    """`url/part/part`, whatever the protocol."""
+    return "/".join([url.rstrip("/"), *(part.strip("/") for part in parts)])
+
+
+def name_of(url: str) -> str:
+    """Last part of a URL."""
+    return PurePosixPath(url.rstrip("/")).name
+
+
+def exists(url: str) -> bool:
+    fs, path = url_to_fs(url)
+    return bool(fs.exists(path))
+
+
+def read_bytes(url: str) -> bytes:
+    with fsspec.open(url, "rb") as file:
+        return bytes(file.read())
+
+
+def write_bytes(url: str, data: bytes) -> None:
+    """Write a file that readers see whole or not at all."""
+    fs, path = url_to_fs(url)
+    if _is_local(fs):
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(target.name + ".partial")
+        partial.write_bytes(data)
+        partial.replace(target)
+        return
+    fs.pipe_file(path, data)
+
+
+def read_json(url: str) -> Any:
+    return json.loads(read_bytes(url))
+
+
+def write_json(url: str, value: Any) -> None:
+    write_bytes(url, json.dumps(value, indent=2, sort_keys=True).encode() + b"\n")
+
+
+def list_names(url: str) -> list[str]:
+    """Names directly inside a folder, sorted; empty when there is no such folder."""
+    fs, path = url_to_fs(url)
+    fs.invalidate_cache()
+    try:
+        entries = fs.ls(path, detail=False)
+    except FileNotFoundError:
+        return []
+    return sorted(name_of(entry) for entry in entries)
+
+
+def upload(local: Path, url: str, *, last: str | None = None) -> None:
+    """Copy a folder's files to `url`; the one named `last` goes when all others are there."""
+    fs, path = url_to_fs(url)
+    files = [file for file in sorted(local.rglob("*")) if file.is_file()]
+    for file in sorted(files, key=lambda file: file.relative_to(local).as_posix() == last):
+        target = join(path, file.relative_to(local).as_posix())
+        if _is_local(fs):
+            write_bytes(target, file.read_bytes())
+        else:
+            fs.put_file(str(file), target)
+
+
+def local_copy(url: str, cache: Path) -> Path:
+    """The folder or file itself when it is local, else a copy of it under `cache`."""
+    fs, path = url_to_fs(url)
+    if _is_local(fs):
+        return Path(path)
+    target = cache / hashlib.sha256(url.encode()).hexdigest()[:16] / name_of(url)
+    if fs.isdir(path):
+        fs.get(path.rstrip("/") + "/", str(target) + "/", recursive=True)
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fs.get_file(path, str(target))
+    return target
+
+
+def remove(url: str) -> None:
+    """Remove a file or a folder; nothing happens where there is none."""
+    fs, path = url_to_fs(url)
+    if fs.exists(path):
+        fs.rm(path, recursive=True)
+
+
+def digest(*parts: bytes | str) -> str:
+    """SHA-256 over parts, each with its length, as hexadecimal text."""
+    sha = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        sha.update(len(data).to_bytes(8, "big"))
+        sha.update(data)
+    return sha.hexdigest()
+
+
+def _is_local(fs: Any) -> bool:
+    return "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))

@@ -1,0 +1,58 @@
+"""What flows through the models, on the device.
+
+b batch, c h w image (uint8 until the model's own preprocessing), n codes per frame pair, k action
+chunk length, a action dimensions, p proprioception dimensions.
+"""
+
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+import torch
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor
+
+Images = UInt8[Tensor, "b c h w"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FramePair:
+    """Two frames of one episode, one window apart: x_t and x_t+H."""
+
+    current: Images
+    future: Images
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Samples of the training stream. A stage reads the fields it asked the stream for."""
+
+    current: Images
+    instructions: tuple[str, ...]
+    episode: Int64[Tensor, " b"]
+    """Row of the episode in the dataset's index."""
+    timestep: Int64[Tensor, " b"]
+    future: Images | None = None
+    codes: Int64[Tensor, "b n"] | None = None
+    """Latent action of this timestep, from the label stage."""
+    actions: Float[Tensor, "b k a"] | None = None
+    """Action chunk starting at this timestep, in the robot's own units."""
+    action_is_real: Bool[Tensor, "b k"] | None = None
+    """False where the chunk reaches past the end of the episode; such entries carry no loss."""
+    proprioception: Float[Tensor, "b p"] | None = None
+
+    @property
+    def size(self) -> int:
+        return self.current.shape[0]
+
+    @property
+    def pair(self) -> FramePair:
+        assert self.future is not None, "the stream was built without a window"
+        return FramePair(current=self.current, future=self.future)
+
+    def to(self, device: torch.device) -> Self:
+        moved = {
+            f.name: value.to(device, non_blocking=True)
+            for f in fields(self)
+            if isinstance(value := getattr(self, f.name), Tensor)
+        }
+        return replace(self, **moved)
