@@ -1,0 +1,151 @@
+"""Frames to H.264 and back, through PyAV. One thread per video: ingest and streams parallelize over videos."""
+
+import io
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import IO, Any
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+
+from lapa.config.data import VideoEncoding
+from lapa.errors import SourceError
+from lapa.types.episodes import Frame
+
+VideoData = bytes | str | Path | IO[bytes]
+"""An encoded video: its bytes, a local path, or an open seekable file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoInfo:
+    """What the container says; nothing is decoded."""
+
+    width: int
+    height: int
+    fps: float
+    """Average frame rate."""
+    num_frames: int | None
+    """None where the container does not say (webm, mkv)."""
+    seconds: float | None
+
+
+def encode_mp4(frames: Iterable[Frame], fps: float, encoding: VideoEncoding) -> bytes:
+    """Frames of one even size to an mp4; equal frames give equal bytes. At least one frame is needed."""
+    buffer = io.BytesIO()
+    rate = Fraction(fps).limit_denominator(100_000)
+    reformatter = VideoReformatter()
+    with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
+        stream = container.add_stream("libx264", rate=rate, options=_x264_options(fps, encoding))
+        stream.thread_count = 1  # x264 output depends on the number of threads
+        stream.pix_fmt = "yuv420p"
+        for number, frame in enumerate(frames):
+            if number == 0:
+                stream.height, stream.width = frame.shape[:2]
+            picture = reformatter.reformat(
+                VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"), format="yuv420p"
+            )
+            picture.pts = number
+            picture.time_base = 1 / rate
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    return buffer.getvalue()
+
+
+def decode(video: VideoData, *, name: str = "video", steady_fps: float | None = None) -> Iterator[Frame]:
+    """RGB frames in display order, uint8 ``h w 3``, turned upright.
+
+    With ``steady_fps``, frames sit on that even time grid: videos of variable frame rate repeat or drop frames.
+    Raises SourceError, naming `name`, where the video is damaged or cut short.
+    """
+    pictures = _pictures(video, name)
+    if steady_fps is not None:
+        pictures = _on_even_grid(pictures, steady_fps)
+    reformatter = VideoReformatter()
+    for picture in pictures:
+        image = reformatter.reformat(picture, format="rgb24").to_ndarray()
+        turns = round(picture.rotation / 90)
+        yield np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+
+def probe(video: VideoData, *, name: str = "video") -> VideoInfo:
+    """Size, rate and length as the container declares them. Raises SourceError where it is unreadable."""
+    with _opened(video, name) as container:
+        stream = container.streams.video[0]
+        rate = stream.average_rate or stream.guessed_rate
+        if not rate:
+            raise SourceError(f"{name} declares no frame rate. Re-encode it, or remove it from the source.")
+        seconds = container.duration / av.time_base if container.duration else None
+        return VideoInfo(
+            width=stream.codec_context.width,
+            height=stream.codec_context.height,
+            fps=float(rate),
+            num_frames=stream.frames or None,
+            seconds=seconds,
+        )
+
+
+def _x264_options(fps: float, encoding: VideoEncoding) -> dict[str, str]:
+    keyframes = max(1, round(encoding.keyframe_seconds * fps))
+    return {
+        "crf": str(encoding.crf),
+        "preset": encoding.preset,
+        "g": str(keyframes),
+        "bf": "0",  # decode order is display order, so a reader may stop anywhere
+        "flags": "+bitexact",
+    }
+
+
+def _pictures(video: VideoData, name: str) -> Iterator[VideoFrame]:
+    count = 0
+    with _opened(video, name) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "NONE"
+        try:
+            for picture in container.decode(stream):
+                count += 1
+                yield picture
+        except av.error.FFmpegError as error:
+            raise SourceError(f"{name} is damaged after frame {count}: {error}. Replace or remove it.") from error
+        declared = stream.frames
+    # An edit list may hide a few leading frames; more than that missing is a file cut short.
+    if count == 0 or count < declared - max(2, declared // 20):
+        raise SourceError(f"{name} declares {declared} frames but only {count} can be decoded. Replace or remove it.")
+
+
+def _on_even_grid(pictures: Iterable[VideoFrame], fps: float) -> Iterator[VideoFrame]:
+    """Each grid point shows the newest picture that began at most half an interval after it."""
+    shown: VideoFrame | None = None
+    start = 0.0
+    number = 0
+    for picture in pictures:
+        if picture.time is None:
+            yield picture
+            continue
+        if shown is None:
+            start = picture.time
+        position = (picture.time - start) * fps
+        while shown is not None and number < position - 0.5:
+            yield shown
+            number += 1
+        shown = picture
+    if shown is not None:
+        yield shown
+
+
+@contextmanager
+def _opened(video: VideoData, name: str) -> Iterator[InputContainer]:
+    source: Any = io.BytesIO(video) if isinstance(video, bytes) else video
+    try:
+        container = av.open(str(source) if isinstance(source, Path) else source, "r")
+    except (av.error.FFmpegError, ValueError) as error:
+        raise SourceError(f"{name} cannot be opened as a video: {error}. Replace or remove it.") from error
+    with container:
+        if not container.streams.video:
+            raise SourceError(f"{name} holds no video stream. Remove it from the source.")
+        yield container
