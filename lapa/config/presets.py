@@ -1,0 +1,225 @@
+"""Named runs. A preset is a function; its first docstring line is its description."""
+
+from collections.abc import Callable
+from typing import Any
+
+from lapa.config.data import (
+    IngestConfig,
+    RldsSource,
+    StreamConfig,
+    TabletopSource,
+    VideoEncoding,
+    VideoFolderSource,
+)
+from lapa.config.latent_action import (
+    ConvolutionalArchitecture,
+    LatentActionConfig,
+    NsvqConfig,
+    PixelTarget,
+    PublishedRevivalConfig,
+    RevivalConfig,
+    TransformerArchitecture,
+)
+from lapa.config.run import RunConfig
+from lapa.config.stages import (
+    EvaluateConfig,
+    FinetuneConfig,
+    HealthConfig,
+    LaqConfig,
+    PretrainConfig,
+    ProbeGate,
+    TabletopEvaluation,
+)
+from lapa.config.training import (
+    ConstantSchedule,
+    CosineSchedule,
+    DeepSpeedEngineConfig,
+    FitConfig,
+    OptimizerConfig,
+    TorchEngineConfig,
+)
+from lapa.config.vla import BinnedHead, ConvolutionalBackbone, HuggingFaceBackbone
+
+
+def tabletop() -> RunConfig:
+    """The embedded default: videos of a tabletop become a policy on two CPU cores within a quarter of an hour."""
+    return _tabletop(videos=2600, laq_steps=2000, pretrain_steps=1600, finetune_steps=500, rollouts=180)
+
+
+def tabletop_smoke() -> RunConfig:
+    """Plumbing only: every stage of the tabletop in about two minutes; nothing is learned."""
+    run = _tabletop(videos=60, laq_steps=30, pretrain_steps=20, finetune_steps=20, rollouts=12)
+    return run.model_copy(
+        update={
+            "name": "tabletop-smoke",
+            "laq": run.laq.model_copy(update={"gate": None, "health": HealthConfig(on_collapse="warn")}),
+        }
+    )
+
+
+def lapa() -> RunConfig:
+    """Full size, our defaults: the published model with its defects put right, bf16 under ZeRO-3."""
+    return _full_size(
+        name="lapa",
+        model=LatentActionConfig(),
+        laq_fit=FitConfig(
+            steps=100_000,
+            batch_size=64,
+            optimizer=OptimizerConfig(learning_rate=1e-4, clip_norm=0.5),
+            schedule=ConstantSchedule(warmup_steps=500),
+            precision="bf16",
+        ),
+        resize="crop",
+        health=HealthConfig(),
+    )
+
+
+def lapa_paper() -> RunConfig:
+    """The published recipe, weight-compatible with the released latent-action model, to compare results."""
+    return _full_size(
+        name="lapa-paper",
+        model=LatentActionConfig(
+            architecture=TransformerArchitecture(released_layout=True),
+            quantizer=NsvqConfig(initialization="normal", revival=PublishedRevivalConfig()),
+        ),
+        laq_fit=FitConfig(
+            steps=100_005, batch_size=64, optimizer=OptimizerConfig(learning_rate=1e-4, clip_norm=0.5)
+        ),
+        resize="squash",
+        health=HealthConfig(on_collapse="warn"),
+    )
+
+
+def bridge_sample() -> RunConfig:
+    """Real robot video, small: a folder of Bridge episodes in RLDS form to a policy and its held-out error."""
+    source = RldsSource(url="bridge_dataset/1.0.0", fps=5, embodiment="widowx", licence="CC-BY-4.0")
+    dataset = IngestConfig(source=source, image_size=64)
+    small = _tabletop(videos=1, laq_steps=600, pretrain_steps=400, finetune_steps=200, rollouts=1)
+    assert small.pretrain and small.finetune
+    stream = StreamConfig(validation_share=0.2)
+    backbone = ConvolutionalBackbone(image_size=64)
+    return small.model_copy(
+        update={
+            "name": "bridge-sample",
+            "videos": dataset,
+            "robot": dataset,
+            "laq": small.laq.model_copy(
+                update={
+                    "model": small.laq.model.model_copy(update={"image_size": 64}),
+                    "window_seconds": 0.6,
+                    "stream": stream,
+                    "gate": None,
+                    "health": HealthConfig(on_collapse="warn"),
+                }
+            ),
+            "pretrain": small.pretrain.model_copy(update={"backbone": backbone, "stream": stream}),
+            "finetune": small.finetune.model_copy(update={"stream": stream}),
+            "evaluate": EvaluateConfig(),
+            "baselines": _scratch(backbone, learning_rate=3e-3),
+        }
+    )
+
+
+PRESETS: dict[str, Callable[[], RunConfig]] = {
+    "tabletop": tabletop,
+    "tabletop-smoke": tabletop_smoke,
+    "bridge-sample": bridge_sample,
+    "lapa": lapa,
+    "lapa-paper": lapa_paper,
+}
+
+
+def _tabletop(*, videos: int, laq_steps: int, pretrain_steps: int, finetune_steps: int, rollouts: int) -> RunConfig:
+    backbone = ConvolutionalBackbone()
+    encoding = VideoEncoding(crf=12)
+    stream = StreamConfig(lanes=8, shuffle_samples=1024, validation_share=0.03)
+    return RunConfig(
+        name="tabletop",
+        videos=IngestConfig(
+            source=TabletopSource(record="videos", episodes=videos), image_size=48, encoding=encoding
+        ),
+        robot=IngestConfig(
+            source=TabletopSource(record="demonstrations", episodes=50, seed=1_000_000),
+            image_size=48,
+            encoding=encoding,
+        ),
+        laq=LaqConfig(
+            model=LatentActionConfig(
+                image_size=48,
+                codes_per_pair=2,
+                architecture=ConvolutionalArchitecture(width=32),
+                quantizer=NsvqConfig(width=8, revival=RevivalConfig(every=100)),
+                target=PixelTarget(residual=True),
+            ),
+            window_seconds=0.3,
+            fit=FitConfig(
+                steps=laq_steps,
+                batch_size=96,
+                optimizer=OptimizerConfig(learning_rate=1e-3),
+                validate_every=min(200, laq_steps),
+            ),
+            stream=stream,
+            gate=ProbeGate(),
+        ),
+        pretrain=PretrainConfig(
+            backbone=backbone,
+            fit=FitConfig(
+                steps=pretrain_steps,
+                batch_size=128,
+                optimizer=OptimizerConfig(learning_rate=3e-3, betas=(0.9, 0.95)),
+                schedule=CosineSchedule(warmup_steps=min(50, pretrain_steps // 4)),
+                validate_every=min(400, pretrain_steps),
+            ),
+            stream=stream,
+        ),
+        finetune=FinetuneConfig(
+            head=BinnedHead(bins=16, decode="mean"),
+            fit=FitConfig(
+                steps=finetune_steps,
+                batch_size=64,
+                optimizer=OptimizerConfig(learning_rate=3e-4, betas=(0.9, 0.95)),
+                schedule=CosineSchedule(),
+                validate_every=min(250, finetune_steps),
+            ),
+            stream=StreamConfig(lanes=8, shuffle_samples=1024, validation_share=0.1),
+        ),
+        evaluate=EvaluateConfig(simulator=TabletopEvaluation(episodes=rollouts)),
+        baselines=_scratch(backbone, learning_rate=3e-3),
+        engine=TorchEngineConfig(threads=1),
+    )
+
+
+def _scratch(backbone: ConvolutionalBackbone, *, learning_rate: float) -> dict[str, dict[str, Any]]:
+    """The same finetuning without pretraining, at the learning rate that suits it better."""
+    return {
+        "scratch": {
+            "pretrain": None,
+            "finetune.backbone": backbone.model_dump(mode="json"),
+            "finetune.fit.optimizer.learning_rate": learning_rate,
+        }
+    }
+
+
+def _full_size(
+    *, name: str, model: LatentActionConfig, laq_fit: FitConfig, resize: str, health: HealthConfig
+) -> RunConfig:
+    videos = IngestConfig(source=VideoFolderSource(url="s3://BUCKET/videos"), resize=resize)
+    robot = IngestConfig(source=VideoFolderSource(url="s3://BUCKET/robot"), resize=resize)
+    language_model = OptimizerConfig(learning_rate=2e-5, betas=(0.9, 0.95))
+    stream = StreamConfig(lanes=64, shuffle_samples=256, workers=4)
+    return RunConfig(
+        name=name,
+        videos=videos,
+        robot=robot,
+        laq=LaqConfig(model=model, fit=laq_fit, stream=stream, health=health),
+        pretrain=PretrainConfig(
+            backbone=HuggingFaceBackbone(gradient_checkpointing=True),
+            fit=FitConfig(steps=70_000, batch_size=256, optimizer=language_model, precision="bf16"),
+            stream=stream,
+        ),
+        finetune=FinetuneConfig(
+            fit=FitConfig(steps=2_000, batch_size=128, optimizer=language_model, precision="bf16"),
+            stream=stream,
+        ),
+        engine=DeepSpeedEngineConfig(),
+    )

@@ -1,0 +1,87 @@
+"""Settings become one resolved run, or an error that says what to type instead."""
+
+import pytest
+import yaml
+
+from lapa.config.base import result_settings
+from lapa.config.load import arms, dump_run, load_run, resolve, run_schema
+from lapa.config.presets import PRESETS
+from lapa.config.vla import L1Head
+from lapa.errors import ConfigError
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_dumped_preset_loads_as_the_same_run(name):
+    run = load_run(name)
+    assert resolve(yaml.safe_load(dump_run(run))) == run
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_says_what_it_is_for(name):
+    assert PRESETS[name].__doc__
+
+
+def test_an_override_reaches_a_nested_setting():
+    assert load_run("tabletop", ["laq.fit.steps=7"]).laq.fit.steps == 7
+
+
+def test_changing_a_kind_starts_that_choice_from_its_defaults():
+    run = load_run("tabletop", ["finetune.head.kind=l1", "finetune.head.horizon=3"])
+    assert run.finetune is not None
+    assert run.finetune.head == L1Head(horizon=3)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("laq.fit.stepz=3", r"laq\.fit\.stepz: unknown key. Did you mean 'steps'\?"),
+        ("laq.model.quantizer.kind=fsqq", r"laq\.model\.quantizer\.kind: 'fsqq' is not a choice. Did you mean 'fsq'\?"),
+        ("laq.fit.steps=0", r"laq\.fit\.steps: input should be greater than 0, not 0"),
+        ("laq.stream.workers=3", r"laq\.stream: workers=3 does not divide lanes=8"),
+        ("laq.model.quantizer.kind=none", "makes no codes to pretrain on; choose nsvq, vq_ema or fsq"),
+        ("laq.fit.precision=fp8", r"laq\.fit\.precision: 'fp8' is not a choice; valid are 'fp32' or 'bf16'"),
+        ("pretrain=null", r"finetune\.backbone says what to start from"),
+        ("laq.fit.steps", "not of the form key.path=value"),
+    ],
+)
+def test_a_wrong_setting_names_the_key_the_rule_and_the_choice(override, expected):
+    with pytest.raises(ConfigError, match=expected):
+        load_run("tabletop", [override])
+
+
+def test_an_unknown_preset_names_the_nearest_one():
+    with pytest.raises(ConfigError, match="Did you mean 'tabletop'"):
+        load_run("tabletp")
+
+
+def test_a_file_may_say_only_what_differs_from_a_preset(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("preset: tabletop\nname: mine\nlaq: {fit: {steps: 5}}\n")
+    run = load_run(str(file))
+    assert (run.name, run.laq.fit.steps) == ("mine", 5)
+    assert run.laq.fit.batch_size == load_run("tabletop").laq.fit.batch_size
+
+
+def test_a_file_that_is_not_yaml_is_named(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("a: [1")
+    with pytest.raises(ConfigError, match=r"run\.yaml is not valid YAML"):
+        load_run(str(file))
+
+
+def test_baselines_are_the_same_programs_with_other_settings():
+    resolved = arms(load_run("tabletop"))
+    assert list(resolved) == ["tabletop", "scratch"]
+    assert resolved["scratch"].pretrain is None
+    assert resolved["scratch"].robot == resolved["tabletop"].robot
+
+
+def test_runtime_settings_are_no_part_of_what_a_stage_makes():
+    run, other = load_run("tabletop"), load_run("tabletop", ["engine.kind=deepspeed", "laq.stream.workers=2"])
+    assert result_settings(run) == result_settings(other)
+    assert result_settings(run) != result_settings(load_run("tabletop", ["laq.fit.steps=9"]))
+
+
+def test_the_schema_says_what_a_setting_does_and_in_which_unit():
+    window = run_schema()["$defs"]["LaqConfig"]["properties"]["window_seconds"]
+    assert "0.6 s for robots" in window["description"]
