@@ -1,0 +1,31 @@
+"""What differs between the stages that train."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor
+
+from lapa.training.engine import Engine
+from lapa.types.batches import Batch
+
+
+class Task(Protocol):
+    """One kind of training. Every method but `save` runs on every rank."""
+
+    def losses(self, engine: Engine, batch: Batch) -> dict[str, Tensor]:
+        """Scalars of one micro batch: `total` is minimized, all are logged (averaged over micro batches
+        and ranks). Calls the model through `engine.run`."""
+
+    def after_update(self, engine: Engine) -> dict[str, float]:
+        """Called after each optimizer update, e.g. to revive unused codebook entries; returns numbers to log."""
+
+    def validate(self, engine: Engine, batches: Iterable[Batch]) -> dict[str, float]:
+        """Metrics over held-out batches, reduced over ranks with `engine.reduce_*`. Gradients are off and
+        the model is in eval mode; every rank gets the same number of batches."""
+
+    def save(self, folder: Path, state: dict[str, Tensor]) -> None:
+        """Write the model folder. Rank 0 only."""
+
+    def should_stop(self, metrics: Mapping[str, float]) -> str | None:
+        """Why to stop early, judged from validation metrics, or None."""
