@@ -1,0 +1,1 @@
+"""`lapactl`: the command that composes the library."""

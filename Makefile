@@ -1,0 +1,48 @@
+# `make help` lists the targets. Everything lives in .venv; nothing outside this folder changes.
+
+# The one place that pins torch. Another build is one variable away, with whatever options pip knows:
+#   make setup TORCH="torch==2.13.0 --index-url URL_OF_THE_BUILD_YOU_WANT"
+TORCH ?= torch==2.13.0
+UV ?= uv==0.13.9
+PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3.12) $(shell command -v python3))
+PYTEST_ARGS ?= -n auto --dist loadfile
+
+BIN := .venv/bin
+STAMP := .venv/.setup-done
+
+.DEFAULT_GOAL := help
+.PHONY: help setup quickstart test lint test-long lock
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+setup: $(STAMP) ## Create .venv with every locked dependency (minutes; again only when the lock changed)
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "No python3 found. Install Python 3.11 or 3.12, or set PYTHON=/path/to/it." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
+		{ echo "$(PYTHON) is not Python 3.11 or 3.12. Set PYTHON=/path/to/one." >&2; exit 1; }
+	test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock $(TORCH)
+	$(BIN)/python -m pip install --quiet $(UV)
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --requirement requirements.lock
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --editable .
+	touch $(STAMP)
+
+quickstart: setup ## Run the whole pipeline on the embedded tabletop, on this machine
+	$(BIN)/lapactl run tabletop
+
+lint: setup ## Style, types, and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint ## Everything that takes minutes: lint, then the default tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-long: setup ## The tests marked slow; SHORT=1 runs their short forms
+	LAPA_TEST_SHORT=$(SHORT) $(BIN)/python -m pytest -m "slow and not gpu and not cluster"
+
+lock: ## Resolve requirements.lock anew from pyproject.toml
+	test -x $(BIN)/uv || { "$(PYTHON)" -m venv .venv && $(BIN)/python -m pip install --quiet $(UV); }
+	./scripts/lock "$(firstword $(TORCH))"
