@@ -1,0 +1,35 @@
+"""Which episodes are held out: decided by a hash of the episode's id, so that adding data moves no episode."""
+
+import numpy as np
+from jaxtyping import Int64
+
+from lapa import files
+from lapa.data.dataset import Dataset
+
+Rows = Int64[np.ndarray, " e"]
+"""Rows of the dataset's index, ascending."""
+
+
+def is_validation(episode_id: str, share: float) -> bool:
+    return _place(episode_id) < share
+
+
+def split_rows(dataset: Dataset, share: float) -> tuple[Rows, Rows]:
+    """Rows to train on and rows to hold out.
+
+    With a share above 0 and at least two episodes neither is empty: where the hash would leave one so, the
+    episode nearest to the boundary changes sides.
+    """
+    places = np.array([_place(episode) for episode in dataset.index["episode"].to_pylist()])
+    held_out = places < share
+    if share > 0 and len(places) > 1:
+        if not held_out.any():
+            held_out[places.argmin()] = True
+        elif held_out.all():
+            held_out[places.argmax()] = False
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def _place(episode_id: str) -> float:
+    """Uniform in [0, 1) over ids."""
+    return int(files.digest("validation", episode_id)[:13], 16) / 16**13
