@@ -23,6 +23,12 @@ def name_of(url: str) -> str:
     return PurePosixPath(url.rstrip("/")).name
 
 
+def local_path(url: str) -> Path | None:
+    """The path of a local URL, None for a remote one."""
+    fs, path = url_to_fs(url)
+    return Path(path) if _is_local(fs) else None
+
+
 def exists(url: str) -> bool:
     fs, path = url_to_fs(url)
     return bool(fs.exists(path))

@@ -1,0 +1,58 @@
+"""`python -m lapa STAGE run.yaml`: what a pod runs under torchrun, and what `lapactl run` runs here."""
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from lapa.config.load import load_run
+from lapa.config.run import RunConfig
+from lapa.config.stages import STAGES
+from lapa.errors import LapaError
+
+PROGRAMS = {
+    **{stage: f"lapa.stages.{stage}" for stage in STAGES},
+    "describe": "lapa.stages.describe",
+    "doctor": "lapa.stages.doctor",
+    "report": "lapa.stages.report",
+}
+"""Module of each verb, loaded when it is asked for: `ingest` and `report` do without torch."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one program; the exit code is the error's own."""
+    options = _parser().parse_args(arguments)
+    run = load_run(options.run, options.set) if options.run else None
+    _configure_logging(run)
+    program = importlib.import_module(PROGRAMS[options.program])
+    program.main(run, options.arguments)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m lapa", description=__doc__)
+    parser.add_argument("program", choices=list(PROGRAMS), help="stage or helper to run")
+    parser.add_argument("run", nargs="?", help="YAML file or preset of the run")
+    parser.add_argument("arguments", nargs="*", help="what the helper takes, e.g. the stage to describe")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one setting")
+    return parser
+
+
+def _configure_logging(run: RunConfig | None) -> None:
+    level = (run.log_level if run else "info").upper()
+    rank = os.environ.get("RANK", "0")
+    logging.basicConfig(
+        level=level, stream=sys.stderr, format=f"%(asctime)s %(levelname)s rank={rank} %(name)s %(message)s"
+    )
+    for chatty in ("alembic", "mlflow", "botocore", "urllib3", "aiobotocore", "s3fs", "matplotlib", "DeepSpeed"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except LapaError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        sys.exit(error.exit_code)

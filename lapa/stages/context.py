@@ -1,0 +1,141 @@
+"""What every stage program does alike: find its inputs and its folder, track itself, leave a result."""
+
+import json
+import logging
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lapa import files
+from lapa.config.load import dump_run
+from lapa.config.run import RunConfig
+from lapa.config.stages import StageName
+from lapa.errors import RESTART_EXIT_CODE
+from lapa.stages.plan import fingerprint, inputs_of, stage_folder
+from lapa.stages.progress import report_progress
+from lapa.stages.results import Artifact, StageResult, write_result
+from lapa.tracking.registry import Registry
+from lapa.tracking.tracker import Tracker, open_tracker
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class Stage:
+    """One run of one stage program, on one rank."""
+
+    name: StageName
+    run: RunConfig
+    folder: str
+    fingerprint: str
+    inputs: Mapping[str, Artifact]
+    tracker: Tracker
+    rank: int
+    started: float = field(default_factory=time.time)
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def progress(self, phase: str, **numbers: Any) -> None:
+        if self.is_main:
+            report_progress(self.name, phase, **numbers)
+
+    def finish(
+        self,
+        *,
+        outputs: Mapping[str, Artifact],
+        metrics: Mapping[str, float],
+        messages: Sequence[str] = (),
+        registered: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write the stage's result: from here on it is complete."""
+        if not self.is_main:
+            return
+        for message in messages:
+            logger.info("stage=%s verdict=%r", self.name, message)
+        write_result(
+            StageResult(
+                stage=self.name,
+                name=self.run.name,
+                fingerprint=self.fingerprint,
+                folder=self.folder,
+                inputs=dict(self.inputs),
+                outputs=dict(outputs),
+                metrics=dict(metrics),
+                messages=tuple(messages),
+                seconds=time.time() - self.started,
+                started=_iso(self.started),
+                finished=_iso(time.time()),
+                hardware=f"{platform.machine()}, {os.cpu_count()} cores",
+                tracking={"run_id": self.tracker.run_id, "url": self.tracker.url, **(registered or {})},
+            )
+        )
+
+    def register(self, model: str, artifact: Artifact, metrics: Mapping[str, float]) -> dict[str, Any]:
+        """Register what the stage made, with tags that lead to what it was made from."""
+        if not self.is_main:
+            return {}
+        tags = {
+            "lapa.stage": self.name,
+            "lapa.run": self.run.name,
+            "lapa.fingerprint": self.fingerprint,
+            "lapa.digest": artifact.digest,
+            "lapa.inputs": _as_json(self.inputs),
+            **{f"lapa.metric.{key}": f"{value:.6g}" for key, value in metrics.items()},
+        }
+        registry = Registry(self.run.tracking, work_url=self.run.work_url)
+        version = registry.register(model, source_url=artifact.url, run_id=self.tracker.run_id, tags=tags)
+        return {"model": model, "version": version}
+
+
+@contextmanager
+def open_stage(run: RunConfig, name: StageName) -> Iterator[Stage]:
+    """Inputs resolved, MLflow run open (continued after a restart), and closed with how it ended."""
+    rank = int(os.environ.get("RANK", "0"))
+    folder = stage_folder(run, name)
+    key = fingerprint(run, name)
+    inputs = inputs_of(run, name)
+    tracker = open_tracker(
+        run.tracking,
+        work_url=run.work_url,
+        run_name=f"{run.name}/{name}",
+        tags={"lapa.stage": name, "lapa.run": run.name, "lapa.fingerprint": key},
+        folder=local_folder(folder),
+        rank=rank,
+    )
+    stage = Stage(name=name, run=run, folder=folder, fingerprint=key, inputs=inputs, tracker=tracker, rank=rank)
+    stage.progress("start")
+    try:
+        tracker.log_text(dump_run(run), "run.yaml")
+        for role, artifact in inputs.items():
+            tracker.log_input(role, artifact.url, artifact.digest)
+        yield stage
+    except SystemExit as stop:
+        tracker.finish("KILLED" if stop.code == RESTART_EXIT_CODE else "FAILED")
+        raise
+    except BaseException:
+        tracker.finish("FAILED")
+        raise
+    tracker.finish("FINISHED")
+    stage.progress("done")
+
+
+def local_folder(url: str) -> Path:
+    """The folder itself when it is local, else a place on this machine that belongs to it."""
+    return files.local_path(url) or Path(tempfile.gettempdir()) / "lapa" / files.digest(url)[:16]
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def _as_json(artifacts: Mapping[str, Artifact]) -> str:
+    return json.dumps({name: artifact.model_dump() for name, artifact in artifacts.items()}, sort_keys=True)

@@ -1,0 +1,67 @@
+"""Stage `ingest`: videos and robot logs become datasets of episode shards. Needs no torch."""
+
+import logging
+from collections.abc import Sequence
+
+from lapa import files
+from lapa.config.base import result_settings
+from lapa.config.data import (
+    IngestConfig,
+    LeRobotSource,
+    SidecarInstructions,
+    SourceConfig,
+    TabletopSource,
+    VideoFolderSource,
+)
+from lapa.config.run import RunConfig
+from lapa.data.dataset import Dataset
+from lapa.data.ingest import ingest
+from lapa.envs.tabletop.recording import record_demonstrations, record_videos
+from lapa.stages.context import Stage, local_folder, open_stage
+from lapa.stages.plan import dataset_url, datasets_of
+from lapa.stages.results import Artifact
+
+logger = logging.getLogger(__name__)
+
+
+def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
+    """Ingest every dataset of the run; what is there and unchanged is left as it is."""
+    with open_stage(run, "ingest") as stage:
+        outputs: dict[str, Artifact] = {}
+        metrics: dict[str, float] = {}
+        for role, config in datasets_of(run).items():
+            url = dataset_url(run, config)
+            if isinstance(config, IngestConfig):
+                metrics |= _ingest(stage, role, config, url)
+            info = Dataset.open(url).info
+            outputs[role] = Artifact(url=url, digest=info.revision)
+            metrics |= {f"{role}/episodes": info.num_episodes, f"{role}/frames": info.num_frames}
+        stage.tracker.log_metrics(metrics, step=0)
+        stage.finish(outputs=outputs, metrics=metrics)
+
+
+def _ingest(stage: Stage, role: str, config: IngestConfig, url: str) -> dict[str, float]:
+    def progress(done: int, total: int, message: str) -> None:
+        stage.progress(f"ingest {role}", step=done, steps=total, unit="sources", message=message)
+
+    source = _files_of(config.source, stage)
+    report = ingest(config.model_copy(update={"source": source}), url, progress=progress)
+    return {f"{role}/failed_sources": len(report.failed), f"{role}/skipped_episodes": len(report.skipped)}
+
+
+def _files_of(source: SourceConfig, stage: Stage) -> SourceConfig:
+    """The source as files that a reader reads: the tabletop is recorded first, everything else is files already."""
+    if not isinstance(source, TabletopSource):
+        return source
+    key = files.digest(str(sorted(result_settings(source).items())))[:10]
+    folder = local_folder(files.join(stage.run.work_url, "recordings", f"tabletop-{source.record}-{key}"))
+    stage.progress(f"record {source.record}", unit="episodes", steps=source.episodes)
+    match source.record:
+        case "videos":
+            record_videos(folder, source)
+            return VideoFolderSource(
+                url=str(folder), instructions=SidecarInstructions(), embodiment="tabletop", licence="CC0-1.0"
+            )
+        case "demonstrations":
+            record_demonstrations(folder, source)
+            return LeRobotSource(url=str(folder), embodiment="tabletop", licence="CC0-1.0")

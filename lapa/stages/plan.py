@@ -1,0 +1,181 @@
+"""Which stages a run consists of, what each is made from, and where its results go.
+
+A stage's folder is named by a fingerprint of the settings that decide its result and of the content of
+its inputs. So a stage whose inputs did not change is found complete and skipped, runs share what they
+have in common, and a changed setting never overwrites an earlier result. Needs no torch.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from lapa import files
+from lapa.config.base import result_settings
+from lapa.config.data import (
+    DatasetConfig,
+    ExistingDataset,
+    IngestConfig,
+    LeRobotSource,
+    RldsSource,
+    TabletopSource,
+    VideoFolderSource,
+)
+from lapa.config.load import arms
+from lapa.config.run import RunConfig
+from lapa.config.stages import STAGES, StageName
+from lapa.data.dataset import Dataset
+from lapa.errors import ConfigError, LapaError
+from lapa.stages.results import Artifact, StageResult, read_result
+
+RESULT_VERSION = 1
+"""Raise it when a stage computes something else from the same settings: old results are then made again."""
+
+
+class NotMadeYet(LapaError):
+    """A stage needs what an earlier one has not made yet."""
+
+    exit_code = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedStage:
+    """One stage of the run or of one of its baselines."""
+
+    stage: StageName
+    name: str
+    """Of the run or baseline it is made for."""
+    run: RunConfig
+
+
+def plan(run: RunConfig) -> list[PlannedStage]:
+    """Every stage of a run and its baselines, in an order in which they can be made, shared ones once."""
+    planned: dict[str, PlannedStage] = {}
+    for name, arm in arms(run).items():
+        for stage in stages_of(arm, is_baseline=name != run.name):
+            planned.setdefault(_static_key(arm, stage), PlannedStage(stage=stage, name=name, run=arm))
+    return sorted(planned.values(), key=lambda item: STAGES.index(item.stage))
+
+
+def stages_of(run: RunConfig, *, is_baseline: bool = False) -> list[StageName]:
+    """The stages that make a run's results; a baseline without pretraining needs no latent actions."""
+    wanted: dict[StageName, bool] = {
+        "ingest": True,
+        "laq": run.pretrain is not None or not is_baseline,
+        "label": run.pretrain is not None or not is_baseline,
+        "pretrain": run.pretrain is not None,
+        "finetune": run.finetune is not None,
+        "evaluate": run.finetune is not None and run.evaluate is not None,
+    }
+    return [stage for stage in STAGES if wanted[stage]]
+
+
+def datasets_of(run: RunConfig) -> dict[str, DatasetConfig]:
+    """The datasets of a run by their role."""
+    roles: dict[str, DatasetConfig | None] = {"videos": run.videos, "robot": run.robot}
+    return {role: config for role, config in roles.items() if config is not None}
+
+
+def dataset_url(run: RunConfig, config: DatasetConfig) -> str:
+    """Where a dataset of this run is, or will be."""
+    match config:
+        case ExistingDataset():
+            return config.url
+        case IngestConfig():
+            key = files.digest(_canonical(result_settings(config)))
+            return files.join(run.work_url, "datasets", f"{_source_name(config)}-{key[:10]}")
+        case _:
+            assert_never(config)
+
+
+def inputs_of(run: RunConfig, stage: StageName) -> dict[str, Artifact]:
+    """What a stage is made from, with the content of each. NotMadeYet names the stage to run first."""
+    match stage:
+        case "ingest":
+            return {}
+        case "laq":
+            roles = ("videos", "robot") if run.laq.gate and run.robot else ("videos",)
+            return {role: _dataset(run, role) for role in roles}
+        case "label":
+            return {"videos": _dataset(run, "videos"), "laq": _output(run, "laq", "model")}
+        case "pretrain":
+            return {"videos": _dataset(run, "videos"), "labels": _output(run, "label", "labels")}
+        case "finetune":
+            inputs = {"robot": _dataset(run, "robot")}
+            if run.pretrain:
+                inputs["pretrain"] = _output(run, "pretrain", "model")
+            return inputs
+        case "evaluate":
+            return {"robot": _dataset(run, "robot"), "policy": _output(run, "finetune", "policy")}
+        case _:
+            assert_never(stage)
+
+
+def fingerprint(run: RunConfig, stage: StageName) -> str:
+    """Names what a stage makes: its settings, the seed and the content of its inputs."""
+    inputs = {name: artifact.digest for name, artifact in inputs_of(run, stage).items()}
+    return files.digest(_canonical({**_settings(run, stage), "inputs": inputs}))
+
+
+def stage_folder(run: RunConfig, stage: StageName) -> str:
+    """Where a stage's checkpoints and results go."""
+    return files.join(run.work_url, f"{stage}-{fingerprint(run, stage)[:10]}")
+
+
+def finished(run: RunConfig, stage: StageName) -> StageResult | None:
+    """The result of a stage that need not run again, or None."""
+    try:
+        return read_result(stage_folder(run, stage))
+    except NotMadeYet:
+        return None
+
+
+def _output(run: RunConfig, stage: StageName, name: str) -> Artifact:
+    result = finished(run, stage)
+    if result is None:
+        raise NotMadeYet(f"stage '{stage}' has not finished for these settings; run it first: lapactl run {stage}")
+    return result.outputs[name]
+
+
+def _dataset(run: RunConfig, role: str) -> Artifact:
+    config = datasets_of(run).get(role)
+    if config is None:
+        raise ConfigError(f"the run names no '{role}' dataset; set {role}.source.kind and {role}.source.url")
+    url = dataset_url(run, config)
+    if isinstance(config, IngestConfig) and not files.exists(files.join(url, "dataset.json")):
+        raise NotMadeYet(f"the '{role}' dataset is not at {url} yet; make it first: lapactl run ingest")
+    return Artifact(url=url, digest=Dataset.open(url).revision)
+
+
+def _static_key(run: RunConfig, stage: StageName) -> str:
+    """Equal for stages of two runs that must come out the same, before anything is made."""
+    upstream = STAGES[: STAGES.index(stage) + 1]
+    settings = [_settings(run, earlier) for earlier in upstream if earlier in stages_of(run)]
+    return files.digest(_canonical([stage, settings]))
+
+
+def _settings(run: RunConfig, stage: StageName) -> dict[str, Any]:
+    datasets = {role: result_settings(config) for role, config in datasets_of(run).items()}
+    parts: dict[StageName, Any] = {
+        "ingest": datasets,
+        "laq": result_settings(run.laq),
+        "label": {**result_settings(run.label), "window_seconds": run.laq.window_seconds},
+        "pretrain": run.pretrain and result_settings(run.pretrain),
+        "finetune": run.finetune and result_settings(run.finetune),
+        "evaluate": run.evaluate and result_settings(run.evaluate),
+    }
+    return {"version": RESULT_VERSION, "stage": stage, "seed": run.seed, "settings": parts[stage]}
+
+
+def _source_name(config: IngestConfig) -> str:
+    source = config.source
+    match source:
+        case TabletopSource():
+            return f"tabletop-{source.record}"
+        case VideoFolderSource() | LeRobotSource() | RldsSource():
+            return files.name_of(source.url)
+        case _:
+            assert_never(source)
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
