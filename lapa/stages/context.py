@@ -105,10 +105,12 @@ def open_stage(run: RunConfig, name: StageName) -> Iterator[Stage]:
     inputs = inputs_of(run, name)
     tracker = open_tracker(
         run.tracking,
-        work_url=run.work_url,
-        run_name=f"{run.name}/{name}",
-        tags={"lapa.stage": name, "lapa.run": run.name, "lapa.fingerprint": key},
-        folder=local_folder(folder),
+        store=run.work_url,
+        run_name=run.name,
+        stage=name,
+        tags={"lapa.fingerprint": key},
+        journal=local_folder(folder) / "tracking",
+        folder=folder,
         rank=rank,
     )
     stage = Stage(name=name, run=run, folder=folder, fingerprint=key, inputs=inputs, tracker=tracker, rank=rank)

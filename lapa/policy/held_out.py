@@ -1,0 +1,80 @@
+"""How far a policy's actions are from the recorded ones on episodes it was not trained on.
+
+Through the bundle and `Policy.act`, as a robot would meet it; open loop, so it needs no simulator.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from lapa.data.dataset import Dataset
+from lapa.data.splits import split_rows
+from lapa.data.stream import episode_arrays, episode_frames
+from lapa.policy.policy import Policy
+from lapa.types.episodes import Observation
+
+MAX_TIMESTEPS = 2000
+"""Held-out timesteps compared at most, spread evenly."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutError:
+    """Mean absolute error of the first action of each chunk, in the robot's own units."""
+
+    policy: Float[np.ndarray, " a"]
+    mean_action: Float[np.ndarray, " a"]
+    """Of always answering with the training episodes' mean action: what knowing nothing costs."""
+    names: tuple[str, ...]
+    timesteps: int
+
+    @property
+    def ratio(self) -> float:
+        """Policy over mean action, averaged over the dimensions that vary; below 1 the policy knows something."""
+        varies = self.mean_action > 0
+        return float((self.policy[varies] / self.mean_action[varies]).mean()) if varies.any() else float("nan")
+
+    @property
+    def verdict(self) -> str:
+        better, share = self.ratio < 1, abs(1 - self.ratio)
+        word = "smaller" if better else "larger: the policy does not beat it"
+        return f"held-out action error is {share:.0%} {word} than the mean action's, over {self.timesteps} timesteps"
+
+
+def held_out_error(
+    policy: Policy, dataset: Dataset, *, validation_share: float, use_proprioception: bool, batch_size: int = 64
+) -> HeldOutError:
+    """Compare a policy with the recorded actions of the held-out episodes."""
+    training, held_out = split_rows(dataset, validation_share)
+    mean = np.concatenate([episode_arrays(dataset, row)["actions"] for row in training]).mean(axis=0)
+    total = sum(dataset.index.column("num_frames")[row].as_py() for row in held_out)
+    stride = max(1, -(-total // MAX_TIMESTEPS))
+    errors, baseline = [], []
+    for row in held_out:
+        for observations, instructions, actions in _batches(dataset, row, stride, use_proprioception, batch_size):
+            chosen = np.stack([chunk.actions[0] for chunk in policy.act(observations, instructions)])
+            errors.append(np.abs(chosen - actions))
+            baseline.append(np.abs(mean - actions))
+    compared = np.concatenate(errors)
+    return HeldOutError(
+        policy=compared.mean(axis=0),
+        mean_action=np.concatenate(baseline).mean(axis=0),
+        names=dataset.info.action_names or tuple(f"action_{i}" for i in range(compared.shape[1])),
+        timesteps=len(compared),
+    )
+
+
+def _batches(
+    dataset: Dataset, row: int, stride: int, use_proprioception: bool, batch_size: int
+) -> Iterator[tuple[Sequence[Observation], Sequence[str], np.ndarray]]:
+    frames, arrays = episode_frames(dataset, row), episode_arrays(dataset, row)
+    instruction = dataset.index.column("instruction")[row].as_py()
+    timesteps = range(0, len(frames), stride)
+    for start in range(0, len(timesteps), batch_size):
+        chosen = timesteps[start : start + batch_size]
+        observations = [
+            Observation(image=frames[t], proprioception=arrays["proprioception"][t] if use_proprioception else None)
+            for t in chosen
+        ]
+        yield observations, [instruction] * len(observations), arrays["actions"][list(chosen)]

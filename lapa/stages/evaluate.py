@@ -1,0 +1,89 @@
+"""Stage `evaluate`: how good the policy is, in closed loop and against held-out actions, with intervals."""
+
+import logging
+from collections.abc import Sequence
+
+from lapa import files
+from lapa.config.run import RunConfig
+from lapa.config.stages import EvaluateConfig, FinetuneConfig, TabletopEvaluation
+from lapa.data.dataset import Dataset
+from lapa.envs.statistics import wilson_interval
+from lapa.envs.tabletop.evaluation import EpisodeResults, evaluate, oracle_results
+from lapa.errors import ConfigError
+from lapa.policy.bundle import load_bundle
+from lapa.policy.held_out import held_out_error
+from lapa.policy.policy import Policy
+from lapa.stages.context import Stage, open_stage
+from lapa.stages.finetune import REGISTERED_NAME
+from lapa.stages.results import Artifact
+
+logger = logging.getLogger(__name__)
+
+
+def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
+    """Drive the simulator with the policy, compare held-out actions, write both down."""
+    config, finetune = run.evaluate, run.finetune
+    if config is None or finetune is None:
+        raise ConfigError("this run has no evaluate or no finetune stage; remove the null or choose another run")
+    with open_stage(run, "evaluate") as stage:
+        policy = load_bundle(stage.inputs["policy"].url)
+        dataset = Dataset.open(stage.inputs["robot"].url)
+        metrics, messages = _held_out(policy, dataset, finetune)
+        if config.simulator is not None:
+            closed_loop, verdict = _closed_loop(stage, policy, dataset, config, config.simulator)
+            metrics |= closed_loop
+            messages.append(verdict)
+        stage.tracker.log_metrics(metrics, step=0)
+        report = files.join(stage.folder, "evaluation.json")
+        files.write_json(report, {"metrics": metrics, "messages": messages})
+        artifact = Artifact(url=report, digest=files.digest(files.read_bytes(report)))
+        stage.finish(
+            outputs={"report": artifact},
+            metrics=metrics,
+            messages=messages,
+            registered=stage.register(REGISTERED_NAME, stage.inputs["policy"], metrics),
+        )
+
+
+def _held_out(policy: Policy, dataset: Dataset, finetune: FinetuneConfig) -> tuple[dict[str, float], list[str]]:
+    error = held_out_error(
+        policy,
+        dataset,
+        validation_share=finetune.stream.validation_share,
+        use_proprioception=finetune.use_proprioception,
+    )
+    metrics = {"held_out/ratio": error.ratio, "held_out/timesteps": float(error.timesteps)}
+    for name, mine, mean in zip(error.names, error.policy, error.mean_action, strict=True):
+        metrics |= {f"held_out/mae/{name}": float(mine), f"held_out/mean_action_mae/{name}": float(mean)}
+    return metrics, [error.verdict]
+
+
+def _closed_loop(
+    stage: Stage, policy: Policy, dataset: Dataset, config: EvaluateConfig, simulator: TabletopEvaluation
+) -> tuple[dict[str, float], str]:
+    stage.progress("closed loop", unit="episodes", steps=simulator.episodes)
+    results = evaluate(policy.act, simulator, image_size=dataset.info.image_size)
+    oracle = oracle_results(simulator)
+    metrics = {
+        **_rates("", results, config.confidence),
+        **_rates("oracle_", oracle, config.confidence),
+        **{f"success_rate/{kind}": rate for kind, rate in results.rate_per_kind().items()},
+    }
+    files.write_json(files.join(stage.folder, "episodes.json"), results.to_dict())
+    verdict = (
+        f"closed-loop success {metrics['success_rate']:.1%} "
+        f"[{metrics['success_low']:.1%}, {metrics['success_high']:.1%}] over {len(results.success)} episodes; "
+        f"the scripted oracle reaches {metrics['oracle_success_rate']:.1%}"
+    )
+    return metrics, verdict
+
+
+def _rates(prefix: str, results: EpisodeResults, confidence: float) -> dict[str, float]:
+    successes, episodes = int(results.success.sum()), len(results.success)
+    low, high = wilson_interval(successes, episodes, confidence)
+    return {
+        f"{prefix}success_rate": successes / episodes,
+        f"{prefix}success_low": low,
+        f"{prefix}success_high": high,
+        f"{prefix}episodes": float(episodes),
+    }

@@ -1,0 +1,126 @@
+"""Stage `finetune`: real actions from a few labelled episodes; ends with a policy bundle."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from lapa import files
+from lapa.config.run import RunConfig
+from lapa.config.stages import FinetuneConfig
+from lapa.config.vla import BinnedHead
+from lapa.data.dataset import Dataset
+from lapa.data.splits import split_rows
+from lapa.data.stream import SampleSpec, episode_arrays
+from lapa.errors import ConfigError, DataError
+from lapa.models.vla.action_space import ActionSpace, fit_action_space
+from lapa.models.vla.model import VisionLanguageAction, build_vla, load_spec, start_finetuning
+from lapa.models.vla.spec import VlaSpec
+from lapa.policy.bundle import export_bundle
+from lapa.stages.context import Stage, open_stage
+from lapa.stages.results import Artifact
+from lapa.stages.training import train
+from lapa.training.tasks.finetune import FinetuneTask
+
+logger = logging.getLogger(__name__)
+
+REGISTERED_NAME = "lapa-policy"
+
+
+def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
+    """Give the pretrained model an action head, train it, export and register the policy."""
+    config = run.finetune
+    if config is None:
+        raise ConfigError("this run has no finetune stage; remove `finetune: null` or choose another run")
+    with open_stage(run, "finetune") as stage:
+        dataset = Dataset.open(stage.inputs["robot"].url)
+        pretrained = stage.inputs["pretrain"].url if "pretrain" in stage.inputs else None
+        spec = _spec(config, dataset, pretrained)
+        task = FinetuneTask(spec, latent_loss_weight=config.latent_loss_weight)
+        result, model = train(
+            stage,
+            build_model=lambda: _starting_point(spec, pretrained),
+            task=task,
+            dataset=dataset,
+            spec=SampleSpec(horizon=config.head.horizon, proprioception=config.use_proprioception),
+            stream=config.stream,
+            config=config.fit,
+        )
+        policy = _export(stage, dataset, model)
+        stage.finish(
+            outputs={"model": model, "policy": policy},
+            metrics=result.metrics,
+            messages=task.verdicts(result.metrics),
+            registered=stage.register(REGISTERED_NAME, policy, result.metrics),
+        )
+
+
+def _starting_point(spec: VlaSpec, pretrained: str | None) -> VisionLanguageAction:
+    return build_vla(spec) if pretrained is None else start_finetuning(pretrained, spec)
+
+
+def _spec(config: FinetuneConfig, dataset: Dataset, pretrained: str | None) -> VlaSpec:
+    """The pretrained model's spec with the new head, or a new model's."""
+    actions = _action_space(config, dataset)
+    proprioception = dataset.info.proprioception if config.use_proprioception else None
+    state = {
+        "proprioception_dims": dataset.info.proprioception_dims if config.use_proprioception else 0,
+        "proprioception_mean": tuple(proprioception.mean) if proprioception else (),
+        "proprioception_std": tuple(proprioception.std) if proprioception else (),
+    }
+    if pretrained is not None:
+        keep_latent = config.latent_loss_weight > 0
+        base = load_spec(pretrained)
+        codes = {"codes_per_pair": base.codes_per_pair, "codebook_size": base.codebook_size} if keep_latent else {}
+        return VlaSpec.model_validate(
+            {
+                **base.model_dump(),
+                "codes_per_pair": 0,
+                "codebook_size": 0,
+                **codes,
+                **state,
+                "head": config.head,
+                "actions": actions,
+            }
+        )
+    assert config.backbone is not None  # RunConfig checks it
+    return VlaSpec(
+        backbone=config.backbone,
+        head=config.head,
+        actions=actions,
+        image_mean=dataset.info.frame_mean,
+        image_std=dataset.info.frame_std,
+        frame_size=dataset.info.image_size,
+        frame_resize=dataset.info.resize,
+        **state,
+    )
+
+
+def _action_space(config: FinetuneConfig, dataset: Dataset) -> ActionSpace:
+    """Bins and statistics of the training episodes alone; held-out ones must not leak into them."""
+    if not dataset.info.has_actions:
+        raise DataError(f"{dataset.url} has no actions; finetune needs robot episodes that were recorded with them.")
+    rows, _ = split_rows(dataset, config.stream.validation_share)
+    actions = np.concatenate([episode_arrays(dataset, row)["actions"] for row in rows])
+    bins = config.head.bins if isinstance(config.head, BinnedHead) else 256
+    return fit_action_space(actions, dataset.info.action_names, bins)
+
+
+def _export(stage: Stage, dataset: Dataset, model: Artifact) -> Artifact:
+    url = files.join(stage.folder, "policy")
+    if not stage.is_main:
+        return Artifact(url=url, digest="")
+    lineage = {name: artifact.model_dump() for name, artifact in stage.inputs.items()}
+    with TemporaryDirectory(prefix="lapa-policy-") as scratch:
+        digest = export_bundle(
+            Path(scratch),
+            model.url,
+            lineage=lineage,
+            licences=dict(dataset.info.licences),
+            resolved_run=stage.run.model_dump(mode="json"),
+        )
+        files.upload(Path(scratch), url, last="manifest.json")
+    logger.info("policy=%s digest=%s", url, digest)
+    return Artifact(url=url, digest=digest)

@@ -1,0 +1,119 @@
+"""Stage `label`: latent actions for every timestep, shard by shard, each complete or absent."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from lapa import files
+from lapa.config.run import RunConfig
+from lapa.data.dataset import Dataset
+from lapa.data.labels import EpisodeLabels, Labels, LabelStamp, LabelWriter
+from lapa.data.stream import shard_episodes
+from lapa.data.windows import window_of
+from lapa.models.latent_action.model import LatentActionModel, load_latent_action_model
+from lapa.stages.context import Stage, open_stage
+from lapa.stages.results import Artifact
+from lapa.training.distributed import Ranks, join_ranks
+from lapa.types.batches import FramePair
+
+logger = logging.getLogger(__name__)
+
+
+def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
+    """Label the shards that have no labels yet; ranks take turns over them."""
+    with open_stage(run, "label") as stage, join_ranks(run.engine) as ranks:
+        dataset = Dataset.open(stage.inputs["videos"].url)
+        model = load_latent_action_model(stage.inputs["laq"].url).to(ranks.device).eval()
+        url = files.join(stage.folder, "labels")
+        writer = LabelWriter(url, _stamp(stage, dataset, model))
+        _label_shards(stage, ranks, dataset, model, writer)
+        ranks.barrier()
+        if stage.is_main:
+            writer.finish(dataset)
+            metrics = _usage(Labels.open(url), dataset, model)
+            stage.tracker.log_metrics(metrics, step=0)
+            stage.finish(outputs={"labels": Artifact(url=url, digest=Labels.open(url).digest)}, metrics=metrics)
+
+
+def _stamp(stage: Stage, dataset: Dataset, model: LatentActionModel) -> LabelStamp:
+    return LabelStamp(
+        dataset_revision=dataset.revision,
+        labeller_digest=stage.inputs["laq"].digest,
+        labeller_kind="latent-action",
+        window_seconds=stage.run.laq.window_seconds,
+        image_size=model.config.image_size,
+        codes_per_pair=model.config.codes_per_pair,
+        codebook_size=model.config.codebook_size,
+    )
+
+
+def _label_shards(
+    stage: Stage, ranks: Ranks, dataset: Dataset, model: LatentActionModel, writer: LabelWriter
+) -> None:
+    missing = writer.missing_shards(dataset)
+    mine = missing[ranks.rank :: ranks.world_size]
+    started, frames = time.monotonic(), 0
+    for done, shard in enumerate(mine, start=1):
+        episodes = list(_shard_labels(stage.run, dataset, shard, model, ranks.device))
+        writer.write_shard(shard, episodes)
+        frames += sum(len(episode.codes) for episode in episodes)
+        rate = frames / (time.monotonic() - started)
+        stage.progress("label", step=done, steps=len(mine), rate=rate, unit="shards", message=f"{rate:.0f} pairs/s")
+        logger.info("shard=%d episodes=%d pairs_per_second=%.1f", shard, len(episodes), rate)
+
+
+def _shard_labels(
+    run: RunConfig, dataset: Dataset, shard: int, model: LatentActionModel, device: torch.device
+) -> Iterator[EpisodeLabels]:
+    names = dataset.index.column("episode")
+    rates = dataset.index.column("fps")
+    for row, frames in shard_episodes(dataset, shard):
+        window = window_of(run.laq.window_seconds, rates[row].as_py())
+        codes, vectors = label_episode(model, frames, window=window, batch_size=run.label.batch_size, device=device)
+        yield EpisodeLabels(episode=names[row].as_py(), codes=codes, vectors=vectors)
+
+
+@torch.inference_mode()
+def label_episode(
+    model: LatentActionModel,
+    frames: UInt8[np.ndarray, "t h w 3"],
+    *,
+    window: int,
+    batch_size: int,
+    device: torch.device,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Codes (t-window, n) and vectors (t-window, n, d) of each timestep whose future is inside the episode."""
+    images = torch.from_numpy(frames).permute(0, 3, 1, 2).to(device)
+    pairs = max(len(images) - window, 0)
+    codes, vectors = [], []
+    for start in range(0, pairs, batch_size):
+        stop = min(start + batch_size, pairs)
+        action = model.encode(FramePair(current=images[start:stop], future=images[start + window : stop + window]))
+        codes.append(action.codes.cpu())
+        vectors.append(action.vectors.float().cpu())
+    if not codes:
+        return np.zeros((0, model.config.codes_per_pair), np.int64), np.zeros((0, model.config.codes_per_pair, 0))
+    return torch.cat(codes).numpy(), torch.cat(vectors).numpy()
+
+
+def _usage(labels: Labels, dataset: Dataset, model: LatentActionModel) -> dict[str, float]:
+    """How the codes are used over the whole dataset."""
+    rows = [labels.codes_of(row) for row in range(dataset.info.num_episodes)]
+    codes = np.concatenate(rows)
+    joint = np.unique(codes, axis=0, return_counts=True)[1] / max(len(codes), 1)
+    single = np.bincount(codes.reshape(-1), minlength=model.config.codebook_size) / max(codes.size, 1)
+    return {
+        "label/pairs": float(len(codes)),
+        "label/perplexity": _perplexity(single),
+        "label/joint_perplexity": _perplexity(joint),
+        "label/joint_codes_used": float(len(joint)),
+    }
+
+
+def _perplexity(shares: np.ndarray) -> float:
+    used = shares[shares > 0]
+    return float(np.exp(-(used * np.log(used)).sum()))
