@@ -25,7 +25,7 @@ def load_run(source: str, overrides: Sequence[str] = ()) -> RunConfig:
     """
     settings = _settings_of(source)
     for override in overrides:
-        key, value = _parse_override(override)
+        key, value = parse_override(override)
         settings = merge(settings, nested(key, value))
     return resolve(settings)
 
@@ -103,7 +103,8 @@ def _settings_of(source: str) -> dict[str, Any]:
     return merge(PRESETS[preset]().model_dump(mode="json"), settings)
 
 
-def _parse_override(override: str) -> tuple[str, Any]:
+def parse_override(override: str) -> tuple[str, Any]:
+    """`"a.b=1"` as `("a.b", 1)`; the value is read as YAML."""
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise ConfigError(f"override '{override}' is not of the form key.path=value, for example laq.fit.steps=500")
