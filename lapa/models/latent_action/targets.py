@@ -1,0 +1,70 @@
+"""What the predicted future frame is compared with."""
+
+from typing import Any, assert_never
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from lapa.config.latent_action import FeatureTarget, PixelTarget, TargetConfig
+from lapa.errors import MissingDependency
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class PixelLoss:
+    """Mean squared error over all pixels."""
+
+    def __call__(
+        self, predicted: Float[Tensor, "b c h w"], future: Float[Tensor, "b c h w"]
+    ) -> Float[Tensor, ""]:
+        return F.mse_loss(predicted.float(), future)
+
+
+class FeatureLoss:
+    """Mean squared error on the patch features of a frozen vision encoder, beside a share of the pixels.
+
+    The encoder is no part of the model: it is neither trained, saved nor sharded.
+    """
+
+    def __init__(self, config: FeatureTarget) -> None:
+        self._config = config
+        self._encoder: Any = None
+
+    def __call__(
+        self, predicted: Float[Tensor, "b c h w"], future: Float[Tensor, "b c h w"]
+    ) -> Float[Tensor, ""]:
+        predicted = predicted.float()
+        with torch.no_grad():
+            wanted = self._features(future)
+        features = F.mse_loss(self._features(predicted), wanted)
+        return self._config.feature_weight * features + self._config.pixel_weight * F.mse_loss(predicted, future)
+
+    def _features(self, images: Tensor) -> Tensor:
+        if self._encoder is None:
+            self._encoder = _load_encoder(self._config.encoder, images.device)
+        mean = images.new_tensor(IMAGENET_MEAN)[:, None, None]
+        std = images.new_tensor(IMAGENET_STD)[:, None, None]
+        features: Tensor = self._encoder(pixel_values=(images - mean) / std).last_hidden_state
+        return features.float()
+
+
+def _load_encoder(name: str, device: torch.device) -> Any:
+    try:
+        from transformers import AutoModel
+    except ImportError as error:
+        raise MissingDependency("target kind 'features' needs transformers; install lapa[train].") from error
+    encoder = AutoModel.from_pretrained(name).to(device).eval()
+    return encoder.requires_grad_(False)
+
+
+def build_target(config: TargetConfig) -> PixelLoss | FeatureLoss:
+    match config:
+        case PixelTarget():
+            return PixelLoss()
+        case FeatureTarget():
+            return FeatureLoss(config)
+        case _:
+            assert_never(config)
