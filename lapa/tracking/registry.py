@@ -1,0 +1,249 @@
+"""Models that stages made, in MLflow's registry: versions, aliases, and what each was made from.
+
+Every version carries the tags `lapa.digest` (of the model's files) and `lapa.inputs` (JSON: name ->
+`{"url": …, "digest": …}` of what it was made from); digests are how lineage is walked.
+"""
+
+import json
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lapa.config.run import TrackingConfig
+from lapa.errors import TrackingError
+from lapa.files import exists, join
+from lapa.tracking.delivery import brief
+from lapa.tracking.mlflow_client import import_mlflow, is_refusal, open_client, tracking_uri
+
+logger = logging.getLogger(__name__)
+
+LAQ_MODEL, VLA_MODEL, POLICY_MODEL = MODEL_NAMES = ("lapa-laq", "lapa-vla", "lapa-policy")
+DIGEST_TAG = "lapa.digest"
+INPUTS_TAG = "lapa.inputs"
+ALIAS_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,254}")
+RESERVED_ALIASES = re.compile(r"latest|v\d+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelVersion:
+    """One registered model: immutable but for its aliases and tags."""
+
+    name: str
+    version: int
+    source: str
+    run_id: str
+    tags: dict[str, str]
+    aliases: tuple[str, ...]
+    created_ms: int
+    description: str
+
+    @property
+    def digest(self) -> str:
+        return self.tags.get(DIGEST_TAG, "")
+
+    @property
+    def inputs(self) -> dict[str, dict[str, str]]:
+        """What it was made from: name -> url and digest."""
+        return dict(json.loads(self.tags.get(INPUTS_TAG, "{}")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineageNode:
+    """Something that was made, and what it was made from."""
+
+    role: str
+    """What the next one used it as: `latent-action-model`, `videos`, ...; the model's name at the root."""
+    url: str
+    digest: str
+    version: ModelVersion | None
+    """The registered version with this digest, where there is one."""
+    inputs: tuple["LineageNode", ...] = field(default=())
+
+
+def require_manifest(source: str) -> None:
+    """The usual verifier: a model folder is complete when its `config.json` exists."""
+    if not exists(join(source, "config.json")):
+        raise TrackingError(f"{source} has no config.json, so it is no complete model folder; nothing was registered.")
+
+
+class Registry:
+    """Registered models of one MLflow server or store. Every method raises `TrackingError` when it refuses or
+    stays away for `wait_seconds`."""
+
+    def __init__(self, uri: str, *, wait_seconds: float = 60.0) -> None:
+        self._uri, self._wait = uri, wait_seconds
+        self._client = open_client(uri)
+
+    @classmethod
+    def open(cls, config: TrackingConfig, *, store: str, wait_seconds: float = 60.0) -> "Registry":
+        """The registry beside a run's tracking; ``store`` is the work folder."""
+        return cls(tracking_uri(config, str(store)), wait_seconds=wait_seconds)
+
+    def register(
+        self,
+        name: str,
+        source_url: str,
+        *,
+        digest: str,
+        inputs: Mapping[str, Mapping[str, str]],
+        run_id: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        description: str = "",
+        verify: Callable[[str], None] = require_manifest,
+    ) -> ModelVersion:
+        """Add a version, after ``verify`` has read the files; the same digest again gives the version there is."""
+        verify(source_url)
+        self._ensure(name)
+        if known := self.find(name, digest=digest):
+            logger.info("registered name=%s version=%d digest=%s already", name, known.version, digest[:12])
+            return known
+        every_tag = {**(tags or {}), DIGEST_TAG: digest, INPUTS_TAG: json.dumps(inputs, sort_keys=True)}
+        try:
+            made = self._ask(
+                lambda: self._client.create_model_version(
+                    name, source_url, run_id=run_id or None, tags=every_tag, description=description or None
+                )
+            )
+        except TrackingError as error:
+            if "://" not in source_url or source_url.startswith("file:"):
+                raise TrackingError(
+                    f"{error} A tracking server takes no models from a local folder such as {source_url}: "
+                    "set work_url to an object store, or leave tracking.uri unset to use the embedded store."
+                ) from error
+            raise
+        logger.info("registered name=%s version=%s digest=%s", name, made.version, digest[:12])
+        return self.get(name, int(made.version))
+
+    def names(self) -> list[str]:
+        """Every registered model's name."""
+        return sorted(model.name for model in self._ask(lambda: _pages(self._client.search_registered_models)))
+
+    def list_models(self, name: str | None = None) -> list[ModelVersion]:
+        """Versions of one model, or of all; by name, newest first."""
+        found = []
+        for model in [name] if name is not None else self.names():
+            aliases = self._aliases(model)
+            found += [self._version(raw, aliases) for raw in self._search(f"name = '{_quoted(model)}'")]
+        return sorted(found, key=lambda version: (version.name, -version.version))
+
+    def get(self, name: str, which: int | str) -> ModelVersion:
+        """A version by its number (`3`, `"3"`) or an alias (`"production"`)."""
+        if str(which).isdigit():
+            raw = self._ask(lambda: self._client.get_model_version(name, str(which)))
+        else:
+            raw = self._ask(lambda: self._client.get_model_version_by_alias(name, str(which)))
+        return self._version(raw, self._aliases(name))
+
+    def find(self, name: str, *, digest: str) -> ModelVersion | None:
+        """The version of a model that holds these very files."""
+        raws = self._search(f"name = '{_quoted(name)}' and tags.`{DIGEST_TAG}` = '{_quoted(digest)}'")
+        if not raws:
+            return None
+        return self._version(min(raws, key=lambda raw: int(raw.version)), self._aliases(name))
+
+    def set_alias(self, name: str, alias: str, version: int) -> None:
+        """Point an alias at a version; it leaves the one it had."""
+        if not ALIAS_PATTERN.fullmatch(alias) or RESERVED_ALIASES.fullmatch(alias):
+            raise TrackingError(
+                f"alias {alias!r} cannot be used: lower-case letters, digits, _ and - only, and neither `latest` "
+                "nor `v1`, which MLflow keeps for itself. Try `candidate` or `production`."
+            )
+        self._ask(lambda: self._client.set_registered_model_alias(name, alias, str(version)))
+        logger.info("alias name=%s alias=%s version=%d", name, alias, version)
+
+    def remove_alias(self, name: str, alias: str) -> None:
+        self._ask(lambda: self._client.delete_registered_model_alias(name, alias))
+
+    def set_tags(self, name: str, version: int, tags: Mapping[str, str]) -> None:
+        """Add tags to a version: gate verdicts, who approved."""
+        for key, value in tags.items():
+            self._ask(lambda key=key, value=value: self._client.set_model_version_tag(name, str(version), key, value))
+
+    def lineage(self, name: str, which: int | str) -> LineageNode:
+        """Everything a version was made from, and those in turn, as far as the registry knows."""
+        root = self.get(name, which)
+        by_digest = {version.digest: version for version in self.list_models() if version.digest}
+        return _node(root.name, root.source, root.digest, {**by_digest, root.digest: root}, ())
+
+    def _ensure(self, name: str) -> None:
+        mlflow = import_mlflow()
+
+        def create() -> None:
+            try:
+                self._client.create_registered_model(name)
+            except mlflow.exceptions.MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+
+        self._ask(create)
+
+    def _aliases(self, name: str) -> dict[str, int]:
+        # Only here: MLflow's search for versions leaves their aliases out.
+        model = self._ask(lambda: self._client.get_registered_model(name))
+        return {alias: int(version) for alias, version in model.aliases.items()}
+
+    def _search(self, text: str) -> list[Any]:
+        return self._ask(lambda: _pages(self._client.search_model_versions, filter_string=text))
+
+    def _version(self, raw: Any, aliases: Mapping[str, int]) -> ModelVersion:
+        number = int(raw.version)
+        return ModelVersion(
+            name=raw.name,
+            version=number,
+            source=raw.source,
+            run_id=raw.run_id or "",
+            tags=dict(raw.tags),
+            aliases=tuple(sorted(alias for alias, version in aliases.items() if version == number)),
+            created_ms=int(raw.creation_timestamp),
+            description=raw.description or "",
+        )
+
+    def _ask(self, request: Callable[[], Any]) -> Any:
+        """Ask until the server answers; a refusal is final."""
+        deadline, pause = time.monotonic() + self._wait, 0.5
+        while True:
+            try:
+                return request()
+            except Exception as error:
+                if is_refusal(error):
+                    raise TrackingError(
+                        f"The registry {self._uri} refused: {brief(error)}. `lapactl models list` shows what there is."
+                    ) from error
+                if time.monotonic() + pause > deadline:
+                    raise TrackingError(
+                        f"The registry {self._uri} stayed away for {self._wait:.0f} s: {brief(error)}. "
+                        "Check tracking.uri and that the server runs, then repeat the command: it is safe to."
+                    ) from error
+                time.sleep(pause)
+                pause = min(pause * 2, 10.0)
+
+
+def _node(
+    role: str, url: str, digest: str, by_digest: Mapping[str, ModelVersion], above: tuple[str, ...]
+) -> LineageNode:
+    version = by_digest.get(digest)
+    inputs: tuple[LineageNode, ...] = ()
+    if version is not None and digest not in above:  # a loop would be a broken tag, not a reason to hang
+        inputs = tuple(
+            _node(name, what.get("url", ""), what.get("digest", ""), by_digest, (*above, digest))
+            for name, what in sorted(version.inputs.items())
+        )
+    return LineageNode(role=role, url=url, digest=digest, version=version, inputs=inputs)
+
+
+def _pages(search: Callable[..., Any], **arguments: Any) -> list[Any]:
+    found: list[Any] = []
+    token = None
+    while True:
+        page = search(page_token=token, **arguments)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def _quoted(text: str) -> str:
+    return text.replace("'", "")
