@@ -37,7 +37,8 @@ def play_oracle(
 ) -> Rollout:
     """The oracle on a given table."""
     world, oracle, disturb = World(start), Oracle(task), OracleNoise(rng, noise)
-    states, actions, success = [start], [], False
+    states, success = [start], False
+    actions: list[np.ndarray] = []
     while not success and len(actions) < max_steps:
         # Rounded before it is executed: the recording says exactly what was done.
         action = disturb.add(oracle.act(states[-1])).astype(np.float32)
