@@ -1,0 +1,48 @@
+"""What a dataset holds, as plain data: `lapactl data show`."""
+
+from collections import Counter
+from typing import Any
+
+import pyarrow.compute as pc
+
+from lapa.data.dataset import ActionStatistics, Dataset
+
+
+def describe_dataset(dataset: Dataset, *, instructions: int = 10) -> dict[str, Any]:
+    """Counts, sizes, the commonest instructions, and statistics by action dimension."""
+    info, index = dataset.info, dataset.index
+    seconds = sum(
+        frames / fps for frames, fps in zip(index["num_frames"].to_pylist(), index["fps"].to_pylist(), strict=True)
+    )
+    counted = Counter(index["instruction"].to_pylist())
+    stored = (pc.sum(index["video_bytes"]).as_py() or 0) + (pc.sum(index["arrays_bytes"]).as_py() or 0)
+    return {
+        "url": dataset.url,
+        "revision": info.revision,
+        "episodes": info.num_episodes,
+        "frames": info.num_frames,
+        "hours": round(seconds / 3600, 4),
+        "fps": list(info.fps),
+        "image_size": info.image_size,
+        "shards": info.num_shards,
+        "bytes": stored,
+        "frames_per_episode": pc.min_max(index["num_frames"]).as_py(),
+        "embodiments": info.embodiments,
+        "licences": info.licences,
+        "distinct_instructions": info.instructions,
+        "instructions": dict(counted.most_common(instructions)),
+        "actions": _by_dimension(info.actions, info.action_names),
+        "proprioception": _by_dimension(info.proprioception, ()),
+    }
+
+
+def _by_dimension(statistics: ActionStatistics | None, names: tuple[str, ...]) -> list[dict[str, Any]]:
+    if statistics is None:
+        return []
+    columns = statistics.model_dump()
+    dims = len(statistics.mean)
+    labels = names if len(names) == dims else tuple(str(number) for number in range(dims))
+    return [
+        {"name": label} | {column: values[number] for column, values in columns.items()}
+        for number, label in enumerate(labels)
+    ]

@@ -1,0 +1,27 @@
+"""From a source's settings to its reader."""
+
+from typing import assert_never
+
+from lapa.config.data import LeRobotSource, RldsSource, SourceConfig, TabletopSource, VideoFolderSource
+from lapa.data.readers.base import SourceReader
+from lapa.data.readers.lerobot import LeRobotReader
+from lapa.data.readers.rlds import RldsReader
+from lapa.data.readers.videos import VideoFolderReader
+from lapa.errors import ConfigError
+
+
+def build_reader(config: SourceConfig) -> SourceReader:
+    match config:
+        case VideoFolderSource():
+            return VideoFolderReader(config)
+        case LeRobotSource():
+            return LeRobotReader(config)
+        case RldsSource():
+            return RldsReader(config)
+        case TabletopSource():
+            raise ConfigError(
+                "a tabletop source is a simulation, not files. Record it first (the ingest stage does), then ingest "
+                "the recordings as kind=videos or kind=lerobot."
+            )
+        case _:
+            assert_never(config)
