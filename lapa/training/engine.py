@@ -28,8 +28,8 @@ class Engine(Protocol):
         """The model's output in the run's precision. Calling another method of the model this way keeps
         partitioned parameters whole while it runs, e.g. `run(pair, method="encode")`. Collective."""
 
-    def backward(self, loss: Tensor) -> None:
-        """Add the loss's gradients; called once per micro batch. Collective."""
+    def backward(self, loss: Tensor, *, last: bool = True) -> None:
+        """Add the loss's gradients; `last` marks the last micro batch before `update`. Collective."""
 
     def update(self) -> float | Tensor:
         """Clip, set the learning rate, step the optimizer; returns the gradient norm before clipping
@@ -61,12 +61,18 @@ class Engine(Protocol):
     def broadcast(self, values: Tensor) -> Tensor:
         """Rank 0's values, on every rank. Collective."""
 
+    def any_of(self, *flags: bool) -> tuple[bool, ...]:
+        """Each flag is true where it is true on any rank; never waits for the device. Collective."""
+
+    def broadcast_text(self, text: str) -> str:
+        """Rank 0's text, on every rank. Collective."""
+
     def save_training_state(self, folder: Path) -> None:
         """Weights, optimizer moments, buffers, average and step, readable by any engine at any world
         size; rank 0 writes. Collective."""
 
     def load_training_state(self, folder: Path) -> None:
-        """Continue from what `save_training_state` wrote. Collective."""
+        """Continue from what `save_training_state` wrote; only rank 0 reads the folder. Collective."""
 
     def close(self) -> None:
         """Leave the process group, if one was joined."""

@@ -1,0 +1,84 @@
+"""Starting DeepSpeed: quickly, without compiling anything, without noise it cannot help."""
+
+import logging
+import os
+import socket
+import warnings
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from lapa.config.training import DeepSpeedEngineConfig, FitConfig
+from lapa.errors import ConfigError, MissingDependency
+from lapa.training.distributed import TIMEOUT, Launch
+
+logger = logging.getLogger(__name__)
+
+# torch 2.13 renamed two collectives and DeepSpeed still calls the old names, once per bucket.
+_RENAMED_COLLECTIVES = r".*(all_gather_into_tensor|reduce_scatter_tensor).*"
+_UNTESTED_OPTIMIZER = "You are using ZeRO with an untested optimizer"
+
+
+def import_deepspeed(device: torch.device) -> Any:
+    """The deepspeed module, told which accelerator to use before its first import."""
+    os.environ.setdefault("DS_ACCELERATOR", device.type)
+    try:
+        import deepspeed
+    except ImportError as error:
+        raise MissingDependency("engine.kind=deepspeed needs the package deepspeed: install lapa[train].") from error
+    # DeepSpeed would compile this shared-memory op for a minute; gloo does its work.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    warnings.filterwarnings("ignore", message=_RENAMED_COLLECTIVES, category=FutureWarning)
+    noisy = logging.getLogger("DeepSpeed")
+    noisy.setLevel(logging.WARNING)
+    noisy.addFilter(lambda record: _UNTESTED_OPTIMIZER not in record.getMessage())
+    return deepspeed
+
+
+def join_ranks(deepspeed: Any, device: torch.device, launch: Launch) -> None:
+    """Join torchrun's process group; a process started by hand becomes the only rank of its own."""
+    if dist.is_initialized():
+        return
+    if "MASTER_ADDR" not in os.environ:
+        if launch.world_size > 1:
+            raise ConfigError("WORLD_SIZE is set without MASTER_ADDR. Start the ranks with torchrun.")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        alone = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": "0", "LOCAL_RANK": "0"}
+        os.environ.update(alone | {"WORLD_SIZE": "1"})
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False, timeout=TIMEOUT)
+
+
+def deepspeed_config(config: DeepSpeedEngineConfig, fit: FitConfig, *, world_size: int, on_gpu: bool) -> dict[str, Any]:
+    """DeepSpeed's own configuration. Weights stay fp32; bf16 is autocast, as in the torch engine."""
+    share = fit.batch_size // world_size
+    elements = max(1, config.bucket_bytes // 4)
+    zero: dict[str, Any] = {
+        "stage": config.zero_stage,
+        "overlap_comm": on_gpu,
+        "contiguous_gradients": True,
+        "reduce_bucket_size": elements,
+        "allgather_bucket_size": elements,
+    }
+    if config.zero_stage == 3:
+        zero |= {
+            "stage3_prefetch_bucket_size": elements,
+            # Smaller parameters stay whole on every rank: gathering them costs more than they weigh.
+            "stage3_param_persistence_threshold": min(100_000, config.bucket_bytes // 2000),
+        }
+    if config.offload and config.zero_stage:
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": on_gpu}
+    return {
+        "train_micro_batch_size_per_gpu": min(share, fit.micro_batch_size or share),
+        "gradient_accumulation_steps": -(-share // min(share, fit.micro_batch_size or share)),
+        # Stage 0 clips in the engine: DeepSpeed keeps no gradient norm there.
+        "gradient_clipping": (fit.optimizer.clip_norm or 0.0) if config.zero_stage else 0.0,
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "torch_autocast": {"enabled": fit.precision == "bf16", "dtype": "bfloat16"},
+        "steps_per_print": None,
+    }

@@ -1,0 +1,202 @@
+"""The one training loop; what differs between stages is a task."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+
+import torch
+from torch import Tensor
+
+from lapa.config.training import FitConfig
+from lapa.errors import LossNotFinite
+from lapa.training.checkpoints import Checkpoints
+from lapa.training.engine import Engine
+from lapa.training.hooks import Hook, StepReport
+from lapa.training.seeding import mix
+from lapa.training.signals import Interrupted, StopSignals
+from lapa.training.task import Task
+from lapa.types.batches import Batch
+
+__all__ = ["FitResult", "Task", "fit"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitResult:
+    """How training ended. The same on every rank."""
+
+    step: int
+    metrics: dict[str, float]
+    """Of the last validation."""
+    stopped: str | None = None
+    """Why the task stopped before the last step; None when it did not."""
+
+
+def fit(
+    task: Task,
+    engine: Engine,
+    batches: Callable[[int], Iterator[Batch]],
+    validation: Callable[[], Iterable[Batch]],
+    config: FitConfig,
+    checkpoints: Checkpoints,
+    hooks: Sequence[Hook] = (),
+    *,
+    seed: int,
+) -> FitResult:
+    """Train to the last step, from the run's own newest checkpoint when there is one.
+
+    `batches(step)` yields this rank's share of each global batch from that step on; `validation()` the
+    held-out batches. Interrupted (exit code 75) after SIGTERM or SIGINT, the step saved; LossNotFinite
+    when the loss or the gradient is no number.
+    """
+    checkpoints.restore(engine)
+    if checkpoints.finished is not None:
+        return FitResult(**checkpoints.finished)
+    stream, result, watch = batches(engine.step), None, Watch(engine, config)
+    with StopSignals() as signals:
+        while result is None:
+            batch = watch.wait_for(stream)
+            torch.manual_seed(mix(seed, engine.step, engine.rank))
+            losses = accumulate(task, engine, batch, config.micro_batch_size)
+            gradient_norm = engine.update()
+            watch.note(batch, losses, gradient_norm, task.after_update(engine))
+
+            done = engine.step >= config.steps
+            if done or engine.step % config.log_every == 0:
+                report = watch.report()
+                for hook in hooks:
+                    hook.after_step(report)
+            if done or engine.step % config.validate_every == 0:
+                result = validate(task, engine, validation, hooks, seed=seed, done=done)
+            interrupted, save = engine.any_of(
+                signals.received is not None, engine.rank == 0 and checkpoints.is_due(engine.step, config)
+            )
+            if result or interrupted or save:
+                watch.check_finite()
+                url = checkpoints.save(engine, task, finished=result and vars(result))
+                for hook in hooks if url else ():
+                    hook.after_checkpoint(engine.step, url)
+            if interrupted and result is None:
+                raise Interrupted(engine.step)
+    return result
+
+
+def accumulate(task: Task, engine: Engine, batch: Batch, micro_batch_size: int | None) -> dict[str, Tensor]:
+    """Gradients of the mean loss over a batch, a micro batch at a time; returns the detached mean losses."""
+    sums: dict[str, Tensor] = {}
+    pieces = split(batch, micro_batch_size or batch.size)
+    for number, piece in enumerate(pieces, start=1):
+        share = piece.size / batch.size
+        losses = task.losses(engine, piece.to(engine.device))
+        engine.backward(losses["total"] * share, last=number == len(pieces))
+        for name, loss in losses.items():
+            sums[name] = sums.get(name, 0) + loss.detach() * share
+    return sums
+
+
+def split(batch: Batch, size: int) -> list[Batch]:
+    """Consecutive pieces of at most `size` samples."""
+    if size >= batch.size:
+        return [batch]
+    return [
+        replace(
+            batch,
+            **{f.name: v[start : start + size] for f in fields(batch) if (v := getattr(batch, f.name)) is not None},
+        )
+        for start in range(0, batch.size, size)
+    ]
+
+
+def validate(
+    task: Task,
+    engine: Engine,
+    validation: Callable[[], Iterable[Batch]],
+    hooks: Sequence[Hook],
+    *,
+    seed: int,
+    done: bool,
+) -> FitResult | None:
+    """Metrics of the held-out batches; a result when training ends here."""
+    torch.manual_seed(mix(seed, "validation", engine.rank))
+    engine.model.eval()
+    with torch.no_grad(), engine.averaged_weights():
+        metrics = task.validate(engine, (batch.to(engine.device) for batch in validation()))
+    engine.model.train()
+    # Rank 0's word counts: ranks that decide differently would wait for each other forever.
+    names = sorted(metrics)
+    values = engine.broadcast(torch.tensor([metrics[name] for name in names], dtype=torch.float64)).tolist()
+    metrics = dict(zip(names, values, strict=True))
+    for hook in hooks:
+        hook.after_validation(engine.step, metrics)
+    stopped = task.should_stop(metrics)
+    if stopped:
+        logger.info("event=stopped-early step=%d reason=%s", engine.step, stopped)
+    return FitResult(step=engine.step, metrics=metrics, stopped=stopped) if done or stopped else None
+
+
+@dataclass
+class Watch:
+    """What is known about the updates since the last report, kept on the device until somebody asks."""
+
+    engine: Engine
+    config: FitConfig
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    gradient_norm: Tensor | float = 0.0
+    numbers: dict[str, float] = field(default_factory=dict)
+    # Sum of everything that must be finite: one broken update keeps it broken until it is looked at.
+    health: Tensor | float = 0.0
+    checked_step: int = 0
+    samples: int = 0
+    waited: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+    reported: float = field(default_factory=time.monotonic)
+
+    def wait_for(self, stream: Iterator[Batch]) -> Batch:
+        before = time.monotonic()
+        batch = next(stream)
+        self.waited += time.monotonic() - before
+        return batch
+
+    def note(
+        self, batch: Batch, losses: dict[str, Tensor], gradient_norm: Tensor | float, numbers: dict[str, float]
+    ) -> None:
+        self.losses, self.gradient_norm = losses, gradient_norm
+        self.numbers |= numbers
+        self.health = self.health + losses["total"] + gradient_norm
+        self.samples += batch.size * self.engine.world_size
+
+    def check_finite(self) -> None:
+        """LossNotFinite on every rank when any rank's loss or gradient was no number since the last check."""
+        (broken,) = self.engine.any_of(not math.isfinite(float(self.health)))
+        if broken:
+            optimizer = self.config.optimizer
+            raise LossNotFinite(
+                f"The loss or the gradient became NaN or infinite between step {self.checked_step + 1} and "
+                f"{self.engine.step} (learning_rate={optimizer.learning_rate}, precision={self.config.precision}). "
+                "The last checkpoint is from before. Lower optimizer.learning_rate, lengthen the warm-up, or set "
+                "precision=fp32, and start again."
+            )
+        self.health, self.checked_step = 0.0, self.engine.step
+
+    def report(self) -> StepReport:
+        self.check_finite()
+        now = time.monotonic()
+        seconds = max(now - self.reported, 1e-9)
+        names = sorted(self.losses)
+        means = self.engine.reduce_mean(torch.stack([self.losses[name].float() for name in names])).tolist()
+        report = StepReport(
+            step=self.engine.step,
+            steps=self.config.steps,
+            losses=dict(zip(names, means, strict=True)),
+            learning_rate=self.engine.learning_rate(),
+            gradient_norm=float(self.gradient_norm),
+            samples_per_second=self.samples / seconds,
+            data_wait_share=self.waited / seconds,
+            seconds=now - self.started,
+            numbers=self.numbers,
+        )
+        self.numbers, self.samples, self.waited, self.reported = {}, 0, 0.0, now
+        return report
