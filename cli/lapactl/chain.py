@@ -1,0 +1,121 @@
+"""Stage after stage on this machine, each a process of its own with its own log."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from lapa import files
+from lapa.config.data import IngestConfig
+from lapa.config.load import dump_run
+from lapa.config.run import RunConfig
+from lapa.errors import RESTART_EXIT_CODE
+from lapa.stages.plan import PlannedStage, dataset_url, datasets_of, finished, stage_folder
+from lapa.stages.results import StageResult
+from lapactl.errors import Interrupted, StageFailed
+from lapactl.failures import explain_failure
+from lapactl.output import Output, duration
+from lapactl.process import Ended, run_process
+from lapactl.progress import StageDisplay, open_display
+from lapactl.selection import Selection
+
+TRAINING_STAGES = ("laq", "label", "pretrain", "finetune")
+"""Stages that share their work over the ranks of a torchrun launch."""
+MAX_STARTS = 20
+"""A stage that asks for a restart more often than this is stuck."""
+
+
+class StageOutcome(NamedTuple):
+    """One planned stage and what it left."""
+
+    planned: PlannedStage
+    result: StageResult
+    was_skipped: bool
+
+
+def command_of(run: RunConfig, planned: PlannedStage, *, nproc: int) -> list[str]:
+    """What runs a stage; the run's YAML is written where the command says before it starts."""
+    program = ["-m", "lapa", planned.stage, str(_run_file(run, planned))]
+    if nproc > 1 and planned.stage in TRAINING_STAGES:
+        program = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={nproc}", *program]
+    return [sys.executable, *program]
+
+
+def run_chain(selection: Selection, *, nproc: int, force: Sequence[str], out: Output) -> list[StageOutcome]:
+    """Run what is not made yet. Raises StageFailed at the first stage that fails, Interrupted when stopped."""
+    for item in selection.planned:
+        if item.stage in force:
+            discard(item)
+    return [_make(selection.run, item, nproc=nproc, out=out) for item in selection.planned]
+
+
+def discard(planned: PlannedStage) -> None:
+    """Remove what a stage made, its checkpoints too, so that it is made again from nothing."""
+    if finished(planned.run, planned.stage) is not None:
+        files.remove(stage_folder(planned.run, planned.stage))
+    if planned.stage == "ingest":
+        for config in datasets_of(planned.run).values():
+            if isinstance(config, IngestConfig):
+                files.remove(dataset_url(planned.run, config))
+
+
+def log_file(run: RunConfig, planned: PlannedStage) -> Path:
+    """Where the stage's own words go."""
+    return _machine_folder(run) / "logs" / run.name / f"{_file_stem(run, planned)}.log"
+
+
+def _make(run: RunConfig, planned: PlannedStage, *, nproc: int, out: Output) -> StageOutcome:
+    label = planned.stage if planned.name == run.name else f"{planned.stage} ({planned.name})"
+    if (done := finished(planned.run, planned.stage)) is not None:
+        out.say(f"{label}: unchanged, skipped")
+        return StageOutcome(planned, done, True)
+    log = log_file(run, planned)
+    with open_display(out, label) as display:
+        _start(run, planned, label, log, nproc=nproc, display=display)
+    result = finished(planned.run, planned.stage)
+    if result is None:
+        raise StageFailed(f"stage {label} ended without a result. Its log is {log}", StageFailed.exit_code)
+    out.say(f"{label}: done in {duration(result.seconds)}")
+    for message in result.messages:
+        out.say(f"  {message}")
+    return StageOutcome(planned, result, False)
+
+
+def _start(run: RunConfig, planned: PlannedStage, label: str, log: Path, *, nproc: int, display: StageDisplay) -> None:
+    """Run a stage's process, again whenever it asks for that."""
+    files.write_bytes(str(_run_file(run, planned)), dump_run(planned.run).encode())
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists():
+        log.replace(log.with_suffix(".previous.log"))
+    for start in range(1, MAX_STARTS + 1):
+        ended = run_process(command_of(run, planned, nproc=nproc), log=log, on_event=display.update)
+        if ended.was_interrupted:
+            raise Interrupted(f"stopped during {label}; what was saved is kept, and the same command continues there")
+        if ended.exit_code != RESTART_EXIT_CODE:
+            break
+        display.note(f"{label}: asks to be started again ({start} of at most {MAX_STARTS} times)")
+        time.sleep(1)
+    if ended.exit_code != 0:
+        code = ended.exit_code if ended.exit_code > 0 else StageFailed.exit_code
+        raise StageFailed(_failure(label, ended, log), code)
+
+
+def _failure(label: str, ended: Ended, log: Path) -> str:
+    how = f"signal {-ended.exit_code}" if ended.exit_code < 0 else f"exit code {ended.exit_code}"
+    said = explain_failure(log.read_text(errors="replace") if log.exists() else "")
+    return f"stage {label} failed with {how}\n{said}\nIts log is {log}"
+
+
+def _run_file(run: RunConfig, planned: PlannedStage) -> Path:
+    name = run.name if planned.name == run.name else f"{run.name}-{planned.name}"
+    return _machine_folder(run) / "runs" / f"{name}.yaml"
+
+
+def _file_stem(run: RunConfig, planned: PlannedStage) -> str:
+    return planned.stage if planned.name == run.name else f"{planned.stage}-{planned.name}"
+
+
+def _machine_folder(run: RunConfig) -> Path:
+    """Logs and resolved runs stay on this machine, whatever store the results go to."""
+    return files.local_path(run.work_url) or Path("work")

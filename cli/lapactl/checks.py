@@ -1,0 +1,162 @@
+"""What `lapactl doctor` looks at. A check never raises: a problem is its result, with the remedy."""
+
+import os
+import shutil
+import sys
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from lapa import files
+from lapa.config.data import DatasetConfig, ExistingDataset, TabletopSource
+from lapa.config.run import RunConfig
+from lapa.errors import LapaError
+from lapa.stages.plan import datasets_of
+from lapa.tracking.mlflow_client import tracking_uri
+from lapactl.library import ask_library
+
+GIB = 1024**3
+NEEDED = ("torch", "av", "mlflow", "s3fs")
+"""Packages without which no stage runs; others belong to one engine, backbone or source."""
+
+
+class Check(NamedTuple):
+    """One answer."""
+
+    check: str
+    status: Literal["ok", "warn", "fail"]
+    found: str
+    remedy: str = ""
+
+
+def check_everything(run: RunConfig) -> list[Check]:
+    """All checks, in the order in which one would repair."""
+    checks = [_python(), *_library(run), _memory(), _disk(run), _shared_memory(), _work(run), *_sources(run)]
+    return [*checks, _tracking(run)]
+
+
+def _python() -> Check:
+    found = f"Python {sys.version.split()[0]}, lapa {version('lapa')}"
+    if (3, 11) <= sys.version_info < (3, 13):
+        return Check("python", "ok", found)
+    return Check("python", "fail", found, "use Python 3.11 or 3.12: make setup PYTHON=python3.11")
+
+
+def _library(run: RunConfig) -> list[Check]:
+    try:
+        answer = ask_library(["doctor"], timeout_seconds=120)
+    except LapaError as error:
+        remedy = "install the training dependencies: make setup, or pip install 'lapa[train]'"
+        return [Check("packages", "fail", str(error).splitlines()[-1].strip(), remedy)]
+    return [_packages(answer["packages"], run), _devices(answer["devices"], answer["cpu"], run)]
+
+
+def _packages(packages: dict[str, str | None], run: RunConfig) -> Check:
+    found = ", ".join(f"{name} {number}" for name, number in packages.items() if number)
+    needed = [*NEEDED, *(["deepspeed"] if run.engine.kind == "deepspeed" else [])]
+    if missing := [name for name in needed if not packages.get(name)]:
+        return Check("packages", "fail", found, f"pip install {' '.join(missing)}, or run make setup again")
+    if absent := [name for name, number in packages.items() if number is None]:
+        return Check("packages", "warn", found, f"{', '.join(absent)} not installed; some settings need it: make setup")
+    return Check("packages", "ok", found)
+
+
+def _devices(devices: list[dict[str, Any]], cpu: dict[str, Any], run: RunConfig) -> Check:
+    if devices:
+        names = [f"{device['name']} {device['memory_bytes'] / GIB:.0f} GiB" for device in devices]
+        return Check("devices", "ok", ", ".join(names))
+    found = f"no GPU; {cpu['cores']} CPU cores, {cpu['torch_threads']} torch threads, {cpu['capability']}"
+    if run.laq.model.architecture.kind == "convolutional":
+        return Check("devices", "ok", found)
+    return Check("devices", "warn", found, f"run '{run.name}' is sized for GPUs; the preset `tabletop` fits CPUs")
+
+
+def _memory() -> Check:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.exists() and (text := limit.read_text().strip()).isdigit():
+        total = min(total, int(text))
+    return _at_least("memory", total, warn=4 * GIB, fail=2 * GIB, remedy="use fewer stream.workers and smaller batches")
+
+
+def _disk(run: RunConfig) -> Check:
+    folder = files.local_path(run.work_url) or Path.cwd()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    return _at_least("disk", free, warn=10 * GIB, fail=GIB, remedy=f"make room at {folder}, or choose another --work")
+
+
+def _shared_memory() -> Check:
+    folder = Path("/dev/shm")
+    if not folder.is_dir():
+        return Check("shared memory", "ok", "not used on this system")
+    remedy = "decoding workers share frames there: docker run --shm-size=2g, a pod's emptyDir of medium Memory"
+    return _at_least("shared memory", shutil.disk_usage(folder).total, warn=GIB, fail=64 * 1024**2, remedy=remedy)
+
+
+def _at_least(name: str, amount: int, *, warn: int, fail: int, remedy: str) -> Check:
+    found = f"{amount / GIB:.1f} GiB"
+    if amount >= warn:
+        return Check(name, "ok", found)
+    return Check(name, "fail" if amount < fail else "warn", found, f"{warn / GIB:g} GiB are wanted; {remedy}")
+
+
+def _work(run: RunConfig) -> Check:
+    """Writes, reads and removes a small file."""
+
+    def try_out() -> str:
+        url = files.join(run.work_url, f".doctor-{uuid.uuid4().hex[:8]}")
+        files.write_bytes(url, b"doctor")
+        readable = files.read_bytes(url) == b"doctor"
+        files.remove(url)
+        if not readable:
+            raise OSError("what was written reads back differently")
+        return f"{run.work_url} can be written and read"
+
+    remedy = "check the path; for S3 check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL"
+    return _tried("work folder", try_out, remedy)
+
+
+def _sources(run: RunConfig) -> list[Check]:
+    urls = {role: _url_of(config) for role, config in datasets_of(run).items()}
+    remedy = "set the dataset's url, or its source.url, to what is there"
+    return [_tried(f"{role} data", partial(_found, url), remedy) for role, url in urls.items() if url]
+
+
+def _url_of(config: DatasetConfig) -> str | None:
+    """Where the data must be before a run; the tabletop makes its own."""
+    if isinstance(config, ExistingDataset):
+        return config.url
+    return None if isinstance(config.source, TabletopSource) else config.source.url
+
+
+def _found(url: str) -> str:
+    if not files.exists(url):
+        raise FileNotFoundError(f"nothing at {url}")
+    return url
+
+
+def _tracking(run: RunConfig) -> Check:
+    uri = tracking_uri(run.tracking, run.work_url)
+    if not uri.startswith(("http://", "https://")):
+        return Check("tracking", "ok", f"embedded store {uri}")
+
+    def ask() -> str:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5) as answer:
+            return f"{uri} answers {answer.status}"
+
+    remedy = "check MLFLOW_TRACKING_URI or tracking.uri, and that the server runs; unset both for the embedded store"
+    return _tried("tracking", ask, remedy)
+
+
+def _tried(name: str, attempt: Callable[[], str], remedy: str) -> Check:
+    try:
+        return Check(name, "ok", attempt())
+    except (OSError, LapaError, ImportError, ValueError, urllib.error.URLError) as error:
+        return Check(name, "fail", f"{type(error).__name__}: {error}", remedy)

@@ -1,0 +1,80 @@
+"""`lapactl data`: from files of any source to a dataset, and what is inside one."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from lapactl.options import OutputOption, SetOption
+from lapactl.output import Output, OutputFormat
+
+app = typer.Typer(help="Make datasets and look into them.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command(epilog="Example: lapactl data ingest videos/ work/datasets/mine --set image_size=128")
+def ingest(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Folder or URL of videos, LeRobot or RLDS files.")],
+    target: Annotated[str, typer.Argument(metavar="OUTPUT", help="Folder or URL of the dataset to write.")],
+    kind: Annotated[
+        Literal["auto", "videos", "lerobot", "rlds"], typer.Option("--kind", help="Source format; auto looks.")
+    ] = "auto",
+    fps: Annotated[
+        float | None, typer.Option("--fps", help="Frames per second: of an RLDS source; to thin others to.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
+    overrides: SetOption = [],  # noqa: B006 (Typer copies defaults)
+    output: OutputOption = OutputFormat.TEXT,
+) -> None:
+    """Turn a source into a dataset.
+
+    Continues where an earlier attempt stopped. --set takes the settings of a run's `videos`: image_size=128, source.instructions.kind=file-name.
+    """
+    from lapa.data.ingest import ingest as ingest_source
+    from lapactl.ingesting import ingest_settings
+    from lapactl.progress import open_display
+
+    settings = ingest_settings(source, kind=kind, fps=fps, workers=workers, overrides=overrides)
+    out = Output(output)
+    with open_display(out, "ingest") as display:
+
+        def progress(done: int, total: int, message: str) -> None:
+            event = {"phase": settings.source.kind, "step": done, "steps": total, "unit": "sources", "message": message}
+            display.update(event)
+
+        report = ingest_source(settings, target, progress=progress)
+    for problem in [*report.failed, *report.skipped]:
+        out.warn(f"left out {problem.source}: {problem.reason}")
+    numbers = report.model_dump(mode="json", exclude={"failed", "skipped"})
+    out.record({"dataset": target, **numbers, "failed": len(report.failed), "skipped": len(report.skipped)})
+    out.hint(f"see what is inside with `lapactl data show {target}`")
+
+
+@app.command(epilog="Example: lapactl data show work/datasets/mine --output json")
+def show(
+    url: Annotated[str, typer.Argument(metavar="DATASET", help="Folder or URL of a dataset.")],
+    episodes: Annotated[int, typer.Option("--episodes", min=0, help="Also list this many episodes.")] = 0,
+    output: OutputOption = OutputFormat.TEXT,
+) -> None:
+    """Show what a dataset holds."""
+    from lapa.data.dataset import Dataset
+
+    dataset = Dataset.open(url)
+    out = Output(output)
+    rows = dataset.index.slice(0, episodes).to_pylist()
+    info = dataset.info.model_dump(mode="json")
+    if out.is_json:
+        out.json({"url": url, **info, "episodes": rows} if episodes else {"url": url, **info})
+        return
+    out.record({"url": url, **{name: info[name] for name in info if name not in ("actions", "proprioception")}})
+    if dataset.info.actions is not None:
+        statistics = dataset.info.actions
+        names = dataset.info.action_names or tuple(str(index) for index in range(dataset.info.action_dims))
+        columns = ["mean", "std", "min", "q01", "q99", "max"]
+        out.table(
+            [
+                {"action": name, **{column: getattr(statistics, column)[index] for column in columns}}
+                for index, name in enumerate(names)
+            ],
+            columns=["action", *columns],
+        )
+    if rows:
+        out.table(rows, columns=["episode", "num_frames", "fps", "instruction", "embodiment", "licence"])

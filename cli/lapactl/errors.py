@@ -1,0 +1,59 @@
+"""The one place that turns an exception into a message and an exit code."""
+
+import os
+import tempfile
+import traceback
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+from lapa.errors import LapaError
+from lapactl.output import say_error
+
+UNEXPECTED_EXIT_CODE = 70
+"""A defect of ours (`EX_SOFTWARE`), as opposed to anything in the tree of `lapa.errors`."""
+INTERRUPTED_EXIT_CODE = 130
+"""Ended by Ctrl-C or SIGTERM, as shells count it."""
+
+
+class StageFailed(LapaError):
+    """A stage's own process ended with an error; the exit code is the stage's."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class Interrupted(LapaError):
+    """The user stopped a run; what it saved is kept."""
+
+    exit_code = INTERRUPTED_EXIT_CODE
+
+
+class ReportingGroup(TyperGroup):
+    """The root of the command: an error becomes one clear message and the exit code of its class."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (TyperException, typer.Exit, typer.Abort):
+            raise  # usage errors and deliberate ends have their own words
+        except LapaError as error:
+            say_error(str(error))
+            raise typer.Exit(error.exit_code) from error
+        except Exception as error:
+            say_error(
+                f"unexpected {type(error).__name__}: {error}\n"
+                f"This is a defect. The details are in {_write_traceback(error)}; please send them along."
+            )
+            raise typer.Exit(UNEXPECTED_EXIT_CODE) from error
+
+
+def _write_traceback(error: Exception) -> Path:
+    descriptor, path = tempfile.mkstemp(prefix="lapactl-", suffix=".log")
+    with os.fdopen(descriptor, "w") as file:
+        file.writelines(traceback.format_exception(error))
+    return Path(path)

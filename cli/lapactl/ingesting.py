@@ -1,0 +1,38 @@
+"""From the words of `lapactl data ingest` to the settings of an ingest."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lapa import files
+from lapa.config.data import IngestConfig
+from lapa.config.load import merge, nested, parse_override, resolve
+from lapa.errors import ConfigError, SourceError
+
+
+def ingest_settings(
+    source: str, *, kind: str, fps: float | None, workers: int | None, overrides: Sequence[str]
+) -> IngestConfig:
+    """Raises ConfigError for a setting that does not fit, SourceError where there is nothing at the URL."""
+    kind = detect_kind(source) if kind == "auto" else kind
+    settings: dict[str, Any] = {"kind": "ingest", "source": {"kind": kind, "url": source}, "workers": workers}
+    if fps is not None:
+        settings = merge(settings, {"source": {"fps": fps}} if kind == "rlds" else {"fps": fps})
+    for override in overrides:
+        settings = merge(settings, nested(*parse_override(override)))
+    if kind == "rlds" and "fps" not in settings["source"]:
+        raise ConfigError("RLDS files do not say their frame rate; give it with --fps (Bridge: --fps 5)")
+    # As part of a run, so that a wrong key is explained the way a run's are.
+    run = resolve({"name": "ingest", "videos": settings, "pretrain": None, "finetune": None, "evaluate": None})
+    assert isinstance(run.videos, IngestConfig)
+    return run.videos
+
+
+def detect_kind(source: str) -> str:
+    """`lerobot` by its meta/info.json, `rlds` by its features.json, else `videos`."""
+    if not files.exists(source):
+        raise SourceError(f"there is nothing at {source}; check the path, and the credentials if it is a URL")
+    if files.exists(files.join(source, "meta", "info.json")):
+        return "lerobot"
+    if files.exists(files.join(source, "features.json")):
+        return "rlds"
+    return "videos"

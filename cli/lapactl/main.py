@@ -1,0 +1,44 @@
+"""The root of `lapactl`.
+
+Commands import what they use of the library when they run, not when they are defined: `lapactl --help` and
+shell completion answer at once, and torch is never loaded here (a stage is a subprocess).
+"""
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from lapactl import config, data, doctor, models, report, run
+from lapactl.errors import ReportingGroup
+
+DESCRIPTION = "Turn videos into robot policies by latent action pretraining."
+
+app = typer.Typer(
+    cls=ReportingGroup,
+    help=DESCRIPTION,
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain help is quick, and readable without colour
+    pretty_exceptions_enable=False,
+)
+run.register(app)
+doctor.register(app)
+report.register(app)
+app.add_typer(config.app, name="config")
+app.add_typer(data.app, name="data")
+app.add_typer(models.app, name="models")
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(version("lapa"))
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    is_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
