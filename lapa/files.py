@@ -6,6 +6,7 @@ when the file written last into it (its manifest) exists.
 
 import hashlib
 import json
+import uuid
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -45,7 +46,8 @@ def write_bytes(url: str, data: bytes) -> None:
     if _is_local(fs):
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(target.name + ".partial")
+        # A name of its own: two writers of one file must not meet in a half-written one.
+        partial = target.with_name(f"{target.name}.{uuid.uuid4().hex}.partial")
         partial.write_bytes(data)
         partial.replace(target)
         return

@@ -105,8 +105,8 @@ class SampleOrder:
         segment = int(epoch.lane_starts[lane + 1] - epoch.lane_starts[lane])
         first = int(epoch.lane_first[lane])
         begin, end, index = self._block_bounds(position - first, segment, self._phase(epoch, lane))
-        sequence = epoch.lane_starts[lane] + begin + self._random(_BLOCK_STREAM, number, lane, index).permutation(
-            end - begin
+        sequence = (
+            epoch.lane_starts[lane] + begin + self._random(_BLOCK_STREAM, number, lane, index).permutation(end - begin)
         )
         places = np.searchsorted(epoch.starts, sequence, side="right") - 1
         return Block(

@@ -1,0 +1,294 @@
+"""Latent labels beside a dataset: one Parquet file per shard, and `labels.json` written last.
+
+t labelled timesteps, n codes per frame pair, d dimensions of one latent vector.
+"""
+
+import io
+import logging
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.core import url_to_fs
+from jaxtyping import Float, Int, Int64
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lapa import files
+from lapa.data.dataset import Dataset
+from lapa.errors import DataError, LabelMismatch
+
+SCHEMA_VERSION = 1
+MANIFEST_FILE = "labels.json"
+logger = logging.getLogger(__name__)
+
+_FOOTER_KEY = b"lapa"
+_SHARDS_IN_MEMORY = 256
+
+
+class LabelStamp(BaseModel):
+    """What made the labels, and from what: training refuses labels whose stamp does not fit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset_revision: str
+    labeller_digest: str
+    """Digest of the model that named the changes."""
+    labeller_kind: str
+    """`latent-action`, or `inverse-dynamics` for one that was trained on actions."""
+    window_seconds: float
+    image_size: int
+    """Side of the frames the labeller saw, in pixels."""
+    codes_per_pair: int
+    codebook_size: int
+
+
+class _Footer(BaseModel):
+    """Travels in the schema metadata of each shard's file."""
+
+    stamp: LabelStamp
+    episodes: dict[str, int]
+    """Labelled timesteps of each episode, in shard order."""
+    digest: str
+    """Hash of the labels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeLabels:
+    """Latent actions of one episode: entry t names the change from timestep t to t + window."""
+
+    episode: str
+    """Id of the episode."""
+    codes: Int[np.ndarray, "t n"]
+    vectors: Float[np.ndarray, "t n d"]
+    """Latents before quantization; stored as float16."""
+
+
+class LabelWriter:
+    """Writes labels shard by shard, each whole or not at all, so that labelling can stop and go on.
+
+    Equal labels give equal bytes, so several writers of one URL do no harm.
+    """
+
+    def __init__(self, url: str, stamp: LabelStamp) -> None:
+        self.url = url
+        self.stamp = stamp
+
+    def missing_shards(self, dataset: Dataset) -> list[int]:
+        """Shards still to label. Raises LabelMismatch where finished labels of another stamp lie here."""
+        manifest_url = files.join(self.url, MANIFEST_FILE)
+        if files.exists(manifest_url):
+            _refuse_difference(_parse_manifest(files.read_json(manifest_url), self.url)[0], self.stamp, self.url)
+        there = set(files.list_names(self.url))
+        return [
+            shard
+            for shard in range(dataset.info.num_shards)
+            if _file_name(shard) not in there or not self._is_labelled(shard)
+        ]
+
+    def write_shard(self, shard: int, episodes: Sequence[EpisodeLabels]) -> None:
+        """Labels of all episodes of one shard, in its order; an episode shorter than the window has t = 0."""
+        table = _table(episodes)
+        footer = _Footer(
+            stamp=self.stamp,
+            episodes={labels.episode: len(labels.codes) for labels in episodes},
+            digest=files.digest(*(column.to_numpy().tobytes() for column in _leaves(table))),
+        )
+        buffer = io.BytesIO()
+        metadata = {_FOOTER_KEY: footer.model_dump_json().encode()}
+        pq.write_table(table.replace_schema_metadata(metadata), buffer, compression="zstd")
+        files.write_bytes(self._shard_url(shard), buffer.getvalue())
+
+    def finish(self, dataset: Dataset) -> str:
+        """Write the manifest, which makes the labels complete, and return their digest.
+
+        Raises DataError where shards are missing, or hold other episodes than the dataset's.
+        """
+        missing = self.missing_shards(dataset)
+        if missing:
+            raise DataError(
+                f"{self.url} lacks labels of {len(missing)} of {dataset.info.num_shards} shards, the first is "
+                f"{_file_name(missing[0])}. Run the label stage again: it continues where it stopped."
+            )
+        footers = [_read_footer(self._shard_url(shard)) for shard in range(dataset.info.num_shards)]
+        first_rows = _first_rows(dataset)
+        ids = dataset.index["episode"].to_pylist()
+        for footer, first, end in zip(footers, first_rows, [*first_rows[1:], len(ids)], strict=True):
+            if list(footer.episodes) != ids[first:end]:
+                raise DataError(
+                    f"{self.url} holds labels of other episodes than {dataset.url} has from row {first} on. "
+                    f"Remove {self.url} and run the label stage again."
+                )
+        digest = files.digest(self.stamp.model_dump_json(), *(footer.digest for footer in footers))
+        manifest = {
+            "schema_version": SCHEMA_VERSION,
+            "stamp": self.stamp.model_dump(mode="json"),
+            "digest": digest,
+            "first_rows": first_rows,
+        }
+        files.write_json(files.join(self.url, MANIFEST_FILE), manifest)
+        return digest
+
+    def _is_labelled(self, shard: int) -> bool:
+        try:
+            return _read_footer(self._shard_url(shard)).stamp == self.stamp
+        except DataError as error:
+            logger.warning("shard=%d labels are written anew: %s", shard, error)
+            return False
+
+    def _shard_url(self, shard: int) -> str:
+        return files.join(self.url, _file_name(shard))
+
+
+class Labels:
+    """Finished labels. Shards are read when first asked for; only the latest ones stay in memory."""
+
+    def __init__(self, url: str, stamp: LabelStamp, digest: str, first_rows: Sequence[int]) -> None:
+        self.url = url
+        self.stamp = stamp
+        self.digest = digest
+        """Names these very labels."""
+        self._first_rows = np.asarray(first_rows)
+        self._codes: OrderedDict[int, list[np.ndarray]] = OrderedDict()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.url, self.stamp, self.digest, self._first_rows.tolist())
+
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """Raises DataError where there are no finished labels."""
+        manifest_url = files.join(url, MANIFEST_FILE)
+        if not files.exists(manifest_url):
+            raise DataError(
+                f"{url} holds no {MANIFEST_FILE}, so no finished labels. Check the URL, or run the label stage "
+                "again: it continues where it stopped."
+            )
+        return cls(url, *_parse_manifest(files.read_json(manifest_url), url))
+
+    def check(self, dataset: Dataset, *, window_seconds: float, labeller_digest: str | None = None) -> None:
+        """Raises LabelMismatch unless the labels belong to this dataset, window and (when given) labeller."""
+        wanted = {"dataset_revision": dataset.revision, "window_seconds": window_seconds}
+        if labeller_digest is not None:
+            wanted["labeller_digest"] = labeller_digest
+        _refuse_difference(self.stamp, self.stamp.model_copy(update=wanted), self.url)
+
+    def codes_of(self, row: int) -> Int64[np.ndarray, "t n"]:
+        """Codes of one episode, by its row in the dataset's index; t = 0 where it is shorter than the window."""
+        shard, place = self._place(row)
+        if shard not in self._codes:
+            self._codes[shard] = self._read(shard, "codes")
+            if len(self._codes) > _SHARDS_IN_MEMORY:
+                self._codes.popitem(last=False)
+        return self._codes[shard][place].astype(np.int64)
+
+    def vectors_of(self, row: int) -> Float[np.ndarray, "t n d"]:
+        """Latents of one episode before quantization, float16. Reads the episode's whole shard."""
+        shard, place = self._place(row)
+        vectors = self._read(shard, "vectors")[place]
+        n = self.stamp.codes_per_pair
+        return vectors.reshape(len(vectors), n, vectors.shape[1] // n)
+
+    def _place(self, row: int) -> tuple[int, int]:
+        """Shard of an episode, and its place inside the shard."""
+        shard = int(np.searchsorted(self._first_rows, row, side="right")) - 1
+        return shard, row - int(self._first_rows[shard])
+
+    def _read(self, shard: int, column: str) -> list[np.ndarray]:
+        """One list column of a shard, cut at the episodes: t × length each."""
+        url = files.join(self.url, _file_name(shard))
+        with _opened(url) as file:
+            table = pq.read_table(file, columns=[column])
+        footer = _footer_in(table.schema.metadata, url)
+        if footer.stamp != self.stamp:
+            raise LabelMismatch(f"{url} carries another stamp than {MANIFEST_FILE}. Run the label stage again.")
+        lists = table[column].combine_chunks()
+        values = lists.flatten().to_numpy().reshape(table.num_rows, lists.type.list_size)
+        return np.split(values, np.cumsum(list(footer.episodes.values()))[:-1])
+
+
+def _table(episodes: Sequence[EpisodeLabels]) -> pa.Table:
+    """One Arrow row per labelled timestep: episode, timestep, codes, vectors."""
+    counts = [len(labels.codes) for labels in episodes]
+    codes = np.concatenate([labels.codes for labels in episodes])
+    # An unlabelled episode does not know the width of its vectors; a shard of only such episodes takes any.
+    vectors = [labels.vectors.reshape(count, -1) for labels, count in zip(episodes, counts, strict=True) if count]
+    flat = np.concatenate(vectors) if vectors else np.zeros((0, codes.shape[1]))
+    smallest = np.int8 if codes.max(initial=0) < 128 else np.int16
+    names = [labels.episode for labels, count in zip(episodes, counts, strict=True) for _ in range(count)]
+    return pa.table(
+        {
+            "episode": pa.array(names, pa.string()),
+            "timestep": pa.array(np.concatenate([np.arange(count, dtype=np.int32) for count in counts])),
+            "codes": _fixed_lists(codes.astype(smallest)),
+            "vectors": _fixed_lists(flat.astype(np.float16)),
+        }
+    )
+
+
+def _fixed_lists(values: np.ndarray) -> pa.FixedSizeListArray:
+    kind = pa.list_(pa.from_numpy_dtype(values.dtype), values.shape[1])
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=kind)
+
+
+def _leaves(table: pa.Table) -> list[pa.Array]:
+    return [
+        table["timestep"].combine_chunks(),
+        *(table[name].combine_chunks().flatten() for name in ("codes", "vectors")),
+    ]
+
+
+def _first_rows(dataset: Dataset) -> list[int]:
+    shards = dataset.index["shard"].to_numpy()
+    return np.searchsorted(shards, np.arange(dataset.info.num_shards)).tolist()
+
+
+def _file_name(shard: int) -> str:
+    return f"shard-{shard:05d}.parquet"
+
+
+def _parse_manifest(value: Any, url: str) -> tuple[LabelStamp, str, list[int]]:
+    version = value.get("schema_version") if isinstance(value, dict) else None
+    if version != SCHEMA_VERSION:
+        raise DataError(f"{url} has label schema_version {version}; this version of lapa reads {SCHEMA_VERSION}. "
+                        "Label the dataset again.")  # fmt: skip
+    return LabelStamp.model_validate(value["stamp"]), value["digest"], value["first_rows"]
+
+
+@contextmanager
+def _opened(url: str) -> Iterator[IO[bytes]]:
+    fs, path = url_to_fs(url)
+    try:
+        with fs.open(path, "rb") as file:
+            yield file
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{url} cannot be read: {error}. Delete it and run the label stage again.") from error
+
+
+def _read_footer(url: str) -> _Footer:
+    """Only the end of the file is read."""
+    with _opened(url) as file:
+        return _footer_in(pq.read_schema(file).metadata, url)
+
+
+def _footer_in(metadata: dict[bytes, bytes] | None, url: str) -> _Footer:
+    try:
+        return _Footer.model_validate_json((metadata or {})[_FOOTER_KEY])
+    except (KeyError, ValidationError) as error:
+        raise DataError(f"{url} carries no valid label stamp. Delete it and run the label stage again.") from error
+
+
+def _refuse_difference(found: LabelStamp, wanted: LabelStamp, url: str) -> None:
+    differences = [
+        f"{name} is {getattr(found, name)} but this run has {getattr(wanted, name)}"
+        for name in LabelStamp.model_fields
+        if getattr(found, name) != getattr(wanted, name)
+    ]
+    if differences:
+        raise LabelMismatch(
+            f"labels at {url} do not fit: {'; '.join(differences)}. "
+            "Run the label stage for this run, or point the run at the dataset and model they were made from."
+        )

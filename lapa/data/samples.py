@@ -1,0 +1,175 @@
+"""Samples: what one is made of, where they begin and end in an episode, and how many become a batch."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from lapa.data.dataset import Dataset
+from lapa.data.frames import Clip, EpisodeReader, Span
+from lapa.data.labels import Labels
+from lapa.data.windows import window_of
+from lapa.errors import DataError
+from lapa.types.batches import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleSpec:
+    """What a stage wants in every sample, beside the current frame and its instruction."""
+
+    window_seconds: float | None = None
+    """Also the frame this much later; the last timesteps of an episode, which have none, are no samples."""
+    horizon: int | None = None
+    """Also the chunk of this many actions; past the episode's end the last action is repeated."""
+    labels: Labels | None = None
+    """Also the codes of the timestep; timesteps without a label are no samples."""
+    proprioception: bool = False
+
+    @property
+    def needs_arrays(self) -> bool:
+        return self.horizon is not None or self.proprioception
+
+
+class Samples(NamedTuple):
+    """Samples whose frames are decoded. m samples."""
+
+    episodes: Int64[np.ndarray, " m"]
+    """Index into the table's rows."""
+    timesteps: Int64[np.ndarray, " m"]
+    clips: dict[int, Clip]
+    """By row of the dataset's index."""
+
+
+@dataclass(frozen=True)
+class SampleTable:
+    """Episodes of one split, and how many samples each holds: its timesteps 0 … count-1. e episodes."""
+
+    dataset: Dataset
+    spec: SampleSpec
+    rows: Int64[np.ndarray, " e"]
+    counts: Int64[np.ndarray, " e"]
+    windows: Int64[np.ndarray, " e"]
+    """Window of each episode, in timesteps; 0 where the spec has none."""
+
+    @classmethod
+    def build(cls, dataset: Dataset, spec: SampleSpec, rows: Int64[np.ndarray, " e"]) -> Self:
+        """Raises ConfigError for a window below one timestep, DataError where the dataset lacks what is asked."""
+        _refuse_missing_arrays(dataset, spec)
+        index = dataset.index
+        counts = index["num_frames"].to_numpy().astype(np.int64)[rows]
+        fps = index["fps"].to_numpy()[rows]
+        windows = np.zeros(len(rows), np.int64)
+        if spec.window_seconds is not None:
+            windows = _windows(spec.window_seconds, fps)
+            counts = counts - windows
+        if spec.labels is not None:
+            labelled = index["num_frames"].to_numpy()[rows] - _windows(spec.labels.stamp.window_seconds, fps)
+            counts = np.minimum(counts, labelled)
+        if spec.horizon is not None:
+            counts = counts * index["has_actions"].to_numpy(zero_copy_only=False)[rows]
+        return cls(dataset, spec, rows, np.maximum(counts, 0), windows)
+
+    @property
+    def shards(self) -> Int64[np.ndarray, " e"]:
+        return self.dataset.index["shard"].to_numpy().astype(np.int64)[self.rows]
+
+    def take(self, episodes: Int64[np.ndarray, " m"]) -> Self:
+        return replace(self, rows=self.rows[episodes], counts=self.counts[episodes], windows=self.windows[episodes])
+
+    def nonempty(self) -> Self:
+        return self.take(np.flatnonzero(self.counts))
+
+    def reader(self) -> EpisodeReader:
+        return EpisodeReader(self.dataset, with_arrays=self.spec.needs_arrays)
+
+    def spans(self, episodes: Int64[np.ndarray, " m"], timesteps: Int64[np.ndarray, " m"]) -> list[Span]:
+        """Per episode, the timesteps to decode for these samples."""
+        present, places = np.unique(episodes, return_inverse=True)
+        first = np.full(len(present), np.iinfo(np.int64).max)
+        last = np.full(len(present), -1)
+        np.minimum.at(first, places, timesteps)
+        np.maximum.at(last, places, timesteps)
+        stops = last + self.windows[present] + 1
+        return [Span(*span) for span in zip(self.rows[present].tolist(), first.tolist(), stops.tolist(), strict=True)]
+
+    def batch(self, samples: list[Samples]) -> Batch:
+        """All of the samples, in their order."""
+        episodes = np.concatenate([part.episodes for part in samples])
+        rows = self.rows[episodes]
+        timesteps = np.concatenate([part.timesteps for part in samples])
+        windows = self.windows[episodes].tolist()
+        row_list, time_list = rows.tolist(), timesteps.tolist()
+        clips = [part.clips[row] for part in samples for row in self.rows[part.episodes].tolist()]
+        side = self.dataset.info.image_size
+        current = np.empty((len(clips), side, side, 3), np.uint8)
+        future = None if self.spec.window_seconds is None else np.empty_like(current)
+        for place, (clip, timestep) in enumerate(zip(clips, time_list, strict=True)):
+            begin = timestep - clip.start
+            current[place] = clip.frames[begin]
+            if future is not None:
+                future[place] = clip.frames[begin + windows[place]]
+        actions, is_real = self._chunks(clips, timesteps)
+        return Batch(
+            current=_channels_first(current),
+            future=None if future is None else _channels_first(future),
+            instructions=tuple(self._instructions[row] for row in row_list),
+            episode=torch.from_numpy(rows),
+            timestep=torch.from_numpy(timesteps),
+            codes=self._codes(row_list, time_list),
+            actions=actions,
+            action_is_real=is_real,
+            proprioception=self._proprioception(clips, time_list),
+        )
+
+    @cached_property
+    def _instructions(self) -> list[str]:
+        return list(self.dataset.index["instruction"].to_pylist())
+
+    def _codes(self, rows: list[int], timesteps: list[int]) -> Tensor | None:
+        if self.spec.labels is None:
+            return None
+        of_row = {row: self.spec.labels.codes_of(row) for row in set(rows)}
+        try:
+            return torch.from_numpy(np.stack([of_row[r][t] for r, t in zip(rows, timesteps, strict=True)]))
+        except IndexError as error:
+            raise DataError(
+                f"labels at {self.spec.labels.url} lack timesteps that {self.dataset.url} has. "
+                "Run the label stage again into an empty folder."
+            ) from error
+
+    def _chunks(self, clips: list[Clip], timesteps: Int64[np.ndarray, " m"]) -> tuple[Tensor | None, Tensor | None]:
+        if self.spec.horizon is None:
+            return None, None
+        wanted = timesteps[:, None] + np.arange(self.spec.horizon)  # m k
+        lengths = np.array([len(clip.arrays["actions"]) for clip in clips])[:, None]
+        real = wanted < lengths
+        places = np.minimum(wanted, lengths - 1)
+        chunks = np.stack([clip.arrays["actions"][place] for clip, place in zip(clips, places, strict=True)])
+        return torch.from_numpy(chunks), torch.from_numpy(real)
+
+    def _proprioception(self, clips: list[Clip], timesteps: list[int]) -> Tensor | None:
+        if not self.spec.proprioception:
+            return None
+        states = [clip.arrays["proprioception"][t] for clip, t in zip(clips, timesteps, strict=True)]
+        return torch.from_numpy(np.stack(states))
+
+
+def _windows(seconds: float, fps: np.ndarray) -> Int64[np.ndarray, " e"]:
+    rates, places = np.unique(fps, return_inverse=True)
+    return np.array([window_of(seconds, rate) for rate in rates.tolist()], np.int64)[places]
+
+
+def _refuse_missing_arrays(dataset: Dataset, spec: SampleSpec) -> None:
+    if spec.horizon is not None and dataset.info.action_dims == 0:
+        raise DataError(f"{dataset.url} has no actions, which action chunks need. Use a dataset of robot episodes.")
+    if spec.proprioception and dataset.info.proprioception_dims == 0:
+        raise DataError(f"{dataset.url} has no proprioception. Use a dataset that has it, or train without it.")
+
+
+def _channels_first(frames: np.ndarray) -> Tensor:
+    """b h w c to b c h w without moving a byte: the memory stays channels-last."""
+    return torch.from_numpy(frames).permute(0, 3, 1, 2)

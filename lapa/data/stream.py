@@ -1,0 +1,222 @@
+"""Batches for training and validation: the sample order made flesh.
+
+A lane decodes the episodes of its current block, once, and draws the block's samples from them. Frames
+travel as uint8 at the size they are stored; resizing and normalizing happen on the device.
+"""
+
+import logging
+import multiprocessing
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from lapa.config.data import StreamConfig
+from lapa.data.dataset import Dataset
+from lapa.data.frames import Clip, EpisodeReader, episode_arrays, episode_frames, shard_episodes
+from lapa.data.order import Block, SampleOrder, own_lanes
+from lapa.data.samples import Samples, SampleSpec, SampleTable
+from lapa.data.splits import split_rows
+from lapa.errors import ConfigError
+from lapa.types.batches import Batch
+
+__all__ = [
+    "SampleSpec",
+    "episode_arrays",
+    "episode_frames",
+    "shard_episodes",
+    "training_batches",
+    "validation_batches",
+]
+
+logger = logging.getLogger(__name__)
+
+_VALIDATION_EPISODES = 256
+"""Validation looks at no more episodes than this, so that its time does not grow with the dataset."""
+
+
+def training_batches(
+    dataset: Dataset,
+    spec: SampleSpec,
+    config: StreamConfig,
+    *,
+    batch_size: int,
+    seed: int,
+    start_step: int,
+    rank: int,
+    world_size: int,
+) -> Iterator[Batch]:
+    """This rank's share of each global batch of ``batch_size``, from batch ``start_step`` on, without end.
+
+    Raises ConfigError where lanes, batch, ranks and workers do not divide each other; DataError where there is
+    nothing to train on, or a shard is damaged.
+    """
+    own_lanes(config.lanes, batch_size=batch_size, rank=rank, world_size=world_size, workers=max(config.workers, 1))
+    table = SampleTable.build(dataset, spec, split_rows(dataset, config.validation_share)[0])
+    order = SampleOrder(
+        table.counts, table.shards, lanes=config.lanes, shuffle_samples=config.shuffle_samples, seed=seed
+    )
+    logger.info(
+        "stream=training episodes=%d episodes_without_samples=%d samples_per_epoch=%d",
+        len(table.rows), int((table.counts == 0).sum()), order.samples_per_epoch,
+    )  # fmt: skip
+    parts = _Parts(table, order, batch_size=batch_size, start_step=start_step, rank=rank, world_size=world_size)
+    return iter(parts) if config.workers == 0 else _from_workers(parts, config.workers)
+
+
+def validation_batches(
+    dataset: Dataset,
+    spec: SampleSpec,
+    config: StreamConfig,
+    *,
+    batch_size: int,
+    rank: int,
+    world_size: int,
+    max_batches: int,
+) -> Iterator[Batch]:
+    """Held-out samples, spread evenly over episodes and time; the same ones at every call.
+
+    Every rank gets the same number of equal batches. Their union does not depend on the number of ranks,
+    except that fewer samples than one batch are rounded to a multiple of the ranks. Nothing where no episode
+    is held out, or none of the held-out ones is longer than the window.
+    """
+    rows = split_rows(dataset, config.validation_share)[1]
+    table = SampleTable.build(dataset, spec, rows).nonempty()
+    if len(table.rows) > _VALIDATION_EPISODES:
+        table = table.take(np.linspace(0, len(table.rows) - 1, _VALIDATION_EPISODES).round().astype(np.int64))
+    share = batch_size // world_size
+    if share == 0:
+        raise ConfigError(f"batch_size={batch_size} is below {world_size} ranks; set it to at least {world_size}.")
+    total = int(table.counts.sum())
+    if total == 0:
+        return
+    batches = max(1, min(max_batches, total // batch_size))
+    if total < batch_size:
+        share = max(1, total // world_size)
+    reader = _validation_reader(table)
+    ends = np.cumsum(table.counts)
+    size = share * world_size
+    for batch in range(batches):
+        # Every batch strides over all episodes; a rank takes neighbours, which it decodes alone.
+        places = (np.arange(size) * batches + batch)[rank * share : (rank + 1) * share]
+        sequence = ((places + 0.5) * total / (size * batches)).astype(np.int64)
+        episodes = np.searchsorted(ends, sequence, side="right")
+        timesteps = sequence - (ends - table.counts)[episodes]
+        clips = reader.clips(table.spans(episodes, timesteps))
+        yield table.batch([Samples(episodes, timesteps, clips)])
+
+
+class _Lane:
+    """Reads one lane, block by block; ``position`` is that of the next sample."""
+
+    def __init__(self, table: SampleTable, order: SampleOrder, reader: EpisodeReader, lane: int, position: int) -> None:
+        self._table, self._order, self._reader, self._lane = table, order, reader, lane
+        self.position = position
+        self._block: Block | None = None
+        self._clips: dict[int, Clip] = {}
+
+    def take(self, count: int) -> Iterator[Samples]:
+        while count:
+            block = self._current_block()
+            offset = self.position - block.first
+            size = min(count, block.size - offset)
+            here = slice(offset, offset + size)
+            yield Samples(block.episodes[here], block.timesteps[here], self._clips)
+            self.position += size
+            count -= size
+
+    def _current_block(self) -> Block:
+        if self._block is None or self.position >= self._block.end:
+            block = self._order.block_at(self._lane, self.position)
+            spans = self._table.spans(block.episodes, block.timesteps)
+            # The last episode of the previous block usually goes on in this one.
+            self._clips = self._reader.clips(spans, held=self._clips)
+            self._block = block
+        return self._block
+
+
+class _Parts(IterableDataset):  # type: ignore[type-arg]
+    """Endless parts of this rank's batches: the whole share, or that of one worker's lanes."""
+
+    def __init__(
+        self, table: SampleTable, order: SampleOrder, *, batch_size: int, start_step: int, rank: int, world_size: int
+    ) -> None:
+        self._table, self._order = table, order
+        self._batch_size, self._start_step = batch_size, start_step
+        self._rank, self._world_size = rank, world_size
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = get_worker_info()
+        own = own_lanes(
+            self._order.lanes,
+            batch_size=self._batch_size,
+            rank=self._rank,
+            world_size=self._world_size,
+            worker=worker.id if worker else 0,
+            workers=worker.num_workers if worker else 1,
+        )
+        per_lane = self._batch_size // self._order.lanes
+        reader = self._table.reader()
+        lanes = [_Lane(self._table, self._order, reader, lane, self._start_step * per_lane) for lane in own]
+        while True:
+            yield self._table.batch([samples for lane in lanes for samples in lane.take(per_lane)])
+
+
+def _from_workers(parts: _Parts, workers: int) -> Iterator[Batch]:
+    # Neither fork nor its copies of S3 sessions, CUDA contexts and held locks: workers come from a clean server.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    loader: DataLoader[Batch] = DataLoader(
+        parts,
+        batch_size=None,
+        num_workers=workers,
+        collate_fn=_unchanged,
+        multiprocessing_context=context,
+        prefetch_factor=2,
+        persistent_workers=True,
+    )
+    return map(_joined, _groups(iter(loader), workers))
+
+
+def _unchanged(batch: Batch) -> Batch:
+    return batch
+
+
+def _groups(parts: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
+    """The loader takes turns over its workers, so ``size`` parts in a row make one batch, in lane order."""
+    while True:
+        yield [next(parts) for _ in range(size)]
+
+
+def _joined(parts: Sequence[Batch]) -> Batch:
+    if len(parts) == 1:
+        return parts[0]
+    joined: dict[str, Any] = {}
+    for field in fields(Batch):
+        values = [getattr(part, field.name) for part in parts]
+        match values[0]:
+            case Tensor():
+                joined[field.name] = torch.cat(values)
+            case tuple():
+                joined[field.name] = tuple(item for value in values for item in value)
+            case _:
+                joined[field.name] = None
+    return Batch(**joined)
+
+
+_VALIDATION_READERS: OrderedDict[tuple[str, str, bool], EpisodeReader] = OrderedDict()
+
+
+def _validation_reader(table: SampleTable) -> EpisodeReader:
+    """The same reader at every validation, so that small validation sets are decoded once."""
+    key = (table.dataset.url, table.dataset.revision, table.spec.needs_arrays)
+    if key not in _VALIDATION_READERS:
+        _VALIDATION_READERS[key] = table.reader()
+        if len(_VALIDATION_READERS) > 2:
+            _VALIDATION_READERS.popitem(last=False)
+    return _VALIDATION_READERS[key]
