@@ -1,6 +1,5 @@
 """What every stage program does alike: find its inputs and its folder, track itself, leave a result."""
 
-import json
 import logging
 import os
 import platform
@@ -80,20 +79,24 @@ class Stage:
         )
 
     def register(self, model: str, artifact: Artifact, metrics: Mapping[str, float]) -> dict[str, Any]:
-        """Register what the stage made, with tags that lead to what it was made from."""
+        """Register what the stage made, with what it was made from."""
         if not self.is_main:
             return {}
-        tags = {
-            "lapa.stage": self.name,
-            "lapa.run": self.run.name,
-            "lapa.fingerprint": self.fingerprint,
-            "lapa.digest": artifact.digest,
-            "lapa.inputs": _as_json(self.inputs),
-            **{f"lapa.metric.{key}": f"{value:.6g}" for key, value in metrics.items()},
-        }
-        registry = Registry(self.run.tracking, work_url=self.run.work_url)
-        version = registry.register(model, source_url=artifact.url, run_id=self.tracker.run_id, tags=tags)
-        return {"model": model, "version": version}
+        registry = Registry.open(self.run.tracking, store=self.run.work_url)
+        version = registry.register(
+            model,
+            artifact.url,
+            digest=artifact.digest,
+            inputs={name: made_from.model_dump() for name, made_from in self.inputs.items()},
+            run_id=self.tracker.run_id,
+            tags={
+                "lapa.stage": self.name,
+                "lapa.run": self.run.name,
+                "lapa.fingerprint": self.fingerprint,
+                **{f"lapa.metric.{key.replace('/', '.')}": f"{value:.6g}" for key, value in metrics.items()},
+            },
+        )
+        return {"model": model, "version": version.version}
 
 
 @contextmanager
@@ -137,7 +140,3 @@ def local_folder(url: str) -> Path:
 
 def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-
-
-def _as_json(artifacts: Mapping[str, Artifact]) -> str:
-    return json.dumps({name: artifact.model_dump() for name, artifact in artifacts.items()}, sort_keys=True)

@@ -1,21 +1,21 @@
 """Stage `evaluate`: how good the policy is, in closed loop and against held-out actions, with intervals."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lapa import files
 from lapa.config.run import RunConfig
 from lapa.config.stages import EvaluateConfig, FinetuneConfig, TabletopEvaluation
 from lapa.data.dataset import Dataset
-from lapa.envs.statistics import wilson_interval
-from lapa.envs.tabletop.evaluation import EpisodeResults, evaluate, oracle_results
+from lapa.envs.tabletop.evaluation import evaluate, oracle_results
 from lapa.errors import ConfigError
 from lapa.policy.bundle import load_bundle
 from lapa.policy.held_out import held_out_error
 from lapa.policy.policy import Policy
 from lapa.stages.context import Stage, open_stage
-from lapa.stages.finetune import REGISTERED_NAME
 from lapa.stages.results import Artifact
+from lapa.tracking.registry import POLICY_MODEL
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
             outputs={"report": artifact},
             metrics=metrics,
             messages=messages,
-            registered=stage.register(REGISTERED_NAME, stage.inputs["policy"], metrics),
+            registered=stage.register(POLICY_MODEL, stage.inputs["policy"], metrics),
         )
 
 
@@ -64,26 +64,25 @@ def _closed_loop(
     stage.progress("closed loop", unit="episodes", steps=simulator.episodes)
     results = evaluate(policy.act, simulator, image_size=dataset.info.image_size)
     oracle = oracle_results(simulator)
+    summary, ceiling = results.summary(config.confidence), oracle.summary(config.confidence)
+    files.write_json(files.join(stage.folder, "episodes.json"), {"policy": summary, "oracle": ceiling})
     metrics = {
-        **_rates("", results, config.confidence),
-        **_rates("oracle_", oracle, config.confidence),
-        **{f"success_rate/{kind}": rate for kind, rate in results.rate_per_kind().items()},
+        **_rates("", summary),
+        **_rates("oracle_", ceiling),
+        **{f"success_rate/{kind}": rates["success_rate"] for kind, rates in summary["kinds"].items()},
     }
-    files.write_json(files.join(stage.folder, "episodes.json"), results.to_dict())
     verdict = (
         f"closed-loop success {metrics['success_rate']:.1%} "
-        f"[{metrics['success_low']:.1%}, {metrics['success_high']:.1%}] over {len(results.success)} episodes; "
+        f"[{metrics['success_low']:.1%}, {metrics['success_high']:.1%}] over {summary['episodes']} episodes; "
         f"the scripted oracle reaches {metrics['oracle_success_rate']:.1%}"
     )
     return metrics, verdict
 
 
-def _rates(prefix: str, results: EpisodeResults, confidence: float) -> dict[str, float]:
-    successes, episodes = int(results.success.sum()), len(results.success)
-    low, high = wilson_interval(successes, episodes, confidence)
+def _rates(prefix: str, summary: Mapping[str, Any]) -> dict[str, float]:
     return {
-        f"{prefix}success_rate": successes / episodes,
-        f"{prefix}success_low": low,
-        f"{prefix}success_high": high,
-        f"{prefix}episodes": float(episodes),
+        f"{prefix}success_rate": summary["success_rate"],
+        f"{prefix}success_low": summary["low"],
+        f"{prefix}success_high": summary["high"],
+        f"{prefix}episodes": float(summary["episodes"]),
     }

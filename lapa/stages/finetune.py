@@ -16,17 +16,16 @@ from lapa.data.splits import split_rows
 from lapa.data.stream import SampleSpec, episode_arrays
 from lapa.errors import ConfigError, DataError
 from lapa.models.vla.action_space import ActionSpace, fit_action_space
-from lapa.models.vla.model import VisionLanguageAction, build_vla, load_spec, start_finetuning
 from lapa.models.vla.spec import VlaSpec
+from lapa.models.vla.storage import load_vla_spec, start_finetuning
 from lapa.policy.bundle import export_bundle
 from lapa.stages.context import Stage, open_stage
 from lapa.stages.results import Artifact
 from lapa.stages.training import train
+from lapa.tracking.registry import POLICY_MODEL
 from lapa.training.tasks.finetune import FinetuneTask
 
 logger = logging.getLogger(__name__)
-
-REGISTERED_NAME = "lapa-policy"
 
 
 def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
@@ -41,7 +40,7 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
         task = FinetuneTask(spec, latent_loss_weight=config.latent_loss_weight)
         result, model = train(
             stage,
-            build_model=lambda: _starting_point(spec, pretrained),
+            build_model=lambda: start_finetuning(pretrained, spec),
             task=task,
             dataset=dataset,
             spec=SampleSpec(horizon=config.head.horizon, proprioception=config.use_proprioception),
@@ -53,12 +52,8 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
             outputs={"model": model, "policy": policy},
             metrics=result.metrics,
             messages=task.verdicts(result.metrics),
-            registered=stage.register(REGISTERED_NAME, policy, result.metrics),
+            registered=stage.register(POLICY_MODEL, policy, result.metrics),
         )
-
-
-def _starting_point(spec: VlaSpec, pretrained: str | None) -> VisionLanguageAction:
-    return build_vla(spec) if pretrained is None else start_finetuning(pretrained, spec)
 
 
 def _spec(config: FinetuneConfig, dataset: Dataset, pretrained: str | None) -> VlaSpec:
@@ -72,7 +67,7 @@ def _spec(config: FinetuneConfig, dataset: Dataset, pretrained: str | None) -> V
     }
     if pretrained is not None:
         keep_latent = config.latent_loss_weight > 0
-        base = load_spec(pretrained)
+        base = load_vla_spec(pretrained)
         codes = {"codes_per_pair": base.codes_per_pair, "codebook_size": base.codebook_size} if keep_latent else {}
         return VlaSpec.model_validate(
             {

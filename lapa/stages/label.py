@@ -17,7 +17,7 @@ from lapa.data.windows import window_of
 from lapa.models.latent_action.model import LatentActionModel, load_latent_action_model
 from lapa.stages.context import Stage, open_stage
 from lapa.stages.results import Artifact
-from lapa.training.distributed import Ranks, join_ranks
+from lapa.training.distributed import Launch, Ranks, joined_ranks
 from lapa.types.batches import FramePair
 
 logger = logging.getLogger(__name__)
@@ -25,18 +25,23 @@ logger = logging.getLogger(__name__)
 
 def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
     """Label the shards that have no labels yet; ranks take turns over them."""
-    with open_stage(run, "label") as stage, join_ranks(run.engine) as ranks:
+    with open_stage(run, "label") as stage, joined_ranks() as ranks:
         dataset = Dataset.open(stage.inputs["videos"].url)
-        model = load_latent_action_model(stage.inputs["laq"].url).to(ranks.device).eval()
+        model = load_latent_action_model(stage.inputs["laq"].url).to(_device(run)).eval()
         url = files.join(stage.folder, "labels")
         writer = LabelWriter(url, _stamp(stage, dataset, model))
         _label_shards(stage, ranks, dataset, model, writer)
-        ranks.barrier()
+        ranks.any_of(False)  # a barrier: the manifest is written when every rank's shards are there
         if stage.is_main:
-            writer.finish(dataset)
+            artifact = Artifact(url=url, digest=writer.finish(dataset))
             metrics = _usage(Labels.open(url), dataset, model)
             stage.tracker.log_metrics(metrics, step=0)
-            stage.finish(outputs={"labels": Artifact(url=url, digest=Labels.open(url).digest)}, metrics=metrics)
+            stage.finish(outputs={"labels": artifact}, metrics=metrics)
+
+
+def _device(run: RunConfig) -> torch.device:
+    wants_cuda = run.engine.device == "cuda" or (run.engine.device == "auto" and torch.cuda.is_available())
+    return torch.device("cuda", Launch.from_environment().local_rank) if wants_cuda else torch.device("cpu")
 
 
 def _stamp(stage: Stage, dataset: Dataset, model: LatentActionModel) -> LabelStamp:
@@ -54,11 +59,11 @@ def _stamp(stage: Stage, dataset: Dataset, model: LatentActionModel) -> LabelSta
 def _label_shards(
     stage: Stage, ranks: Ranks, dataset: Dataset, model: LatentActionModel, writer: LabelWriter
 ) -> None:
-    missing = writer.missing_shards(dataset)
-    mine = missing[ranks.rank :: ranks.world_size]
+    # By number, not by place in the list: a rank that looks later sees a shorter list.
+    mine = [shard for shard in writer.missing_shards(dataset) if shard % ranks.world_size == ranks.rank]
     started, frames = time.monotonic(), 0
     for done, shard in enumerate(mine, start=1):
-        episodes = list(_shard_labels(stage.run, dataset, shard, model, ranks.device))
+        episodes = list(_shard_labels(stage.run, dataset, shard, model))
         writer.write_shard(shard, episodes)
         frames += sum(len(episode.codes) for episode in episodes)
         rate = frames / (time.monotonic() - started)
@@ -67,13 +72,13 @@ def _label_shards(
 
 
 def _shard_labels(
-    run: RunConfig, dataset: Dataset, shard: int, model: LatentActionModel, device: torch.device
+    run: RunConfig, dataset: Dataset, shard: int, model: LatentActionModel
 ) -> Iterator[EpisodeLabels]:
     names = dataset.index.column("episode")
     rates = dataset.index.column("fps")
     for row, frames in shard_episodes(dataset, shard):
         window = window_of(run.laq.window_seconds, rates[row].as_py())
-        codes, vectors = label_episode(model, frames, window=window, batch_size=run.label.batch_size, device=device)
+        codes, vectors = label_episode(model, frames, window=window, batch_size=run.label.batch_size)
         yield EpisodeLabels(episode=names[row].as_py(), codes=codes, vectors=vectors)
 
 
@@ -84,10 +89,9 @@ def label_episode(
     *,
     window: int,
     batch_size: int,
-    device: torch.device,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Codes (t-window, n) and vectors (t-window, n, d) of each timestep whose future is inside the episode."""
-    images = torch.from_numpy(frames).permute(0, 3, 1, 2).to(device)
+    images = torch.from_numpy(frames).permute(0, 3, 1, 2).to(next(model.parameters()).device)
     pairs = max(len(images) - window, 0)
     codes, vectors = [], []
     for start in range(0, pairs, batch_size):
@@ -96,7 +100,8 @@ def label_episode(
         codes.append(action.codes.cpu())
         vectors.append(action.vectors.float().cpu())
     if not codes:
-        return np.zeros((0, model.config.codes_per_pair), np.int64), np.zeros((0, model.config.codes_per_pair, 0))
+        none = (0, model.config.codes_per_pair)
+        return np.zeros(none, np.int64), np.zeros((*none, model.quantizer.latent_width), np.float32)
     return torch.cat(codes).numpy(), torch.cat(vectors).numpy()
 
 

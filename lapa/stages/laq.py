@@ -8,9 +8,8 @@ from lapa.data.stream import SampleSpec
 from lapa.models.latent_action.model import build_latent_action_model
 from lapa.stages.context import open_stage
 from lapa.stages.training import train
+from lapa.tracking.registry import LAQ_MODEL
 from lapa.training.tasks.laq import LaqTask
-
-REGISTERED_NAME = "lapa-laq"
 
 
 def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
@@ -33,5 +32,5 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
             outputs={"model": model},
             metrics=result.metrics,
             messages=task.verdicts(result.metrics),
-            registered=stage.register(REGISTERED_NAME, model, result.metrics),
+            registered=stage.register(LAQ_MODEL, model, result.metrics),
         )

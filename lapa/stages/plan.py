@@ -122,11 +122,21 @@ def stage_folder(run: RunConfig, stage: StageName) -> str:
 
 
 def finished(run: RunConfig, stage: StageName) -> StageResult | None:
-    """The result of a stage that need not run again, or None."""
+    """The result of a complete stage, or None."""
     try:
         return read_result(stage_folder(run, stage))
     except NotMadeYet:
         return None
+
+
+def unchanged(run: RunConfig, stage: StageName) -> StageResult | None:
+    """The result of a stage that need not even be started. Ingest looks again at files that others may change."""
+    if stage == "ingest":
+        for config in datasets_of(run).values():
+            is_ours = isinstance(config, ExistingDataset) or isinstance(config.source, TabletopSource)
+            if not is_ours or not files.exists(files.join(dataset_url(run, config), "dataset.json")):
+                return None
+    return finished(run, stage)
 
 
 def _output(run: RunConfig, stage: StageName, name: str) -> Artifact:

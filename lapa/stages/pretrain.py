@@ -11,9 +11,8 @@ from lapa.models.vla.model import build_vla
 from lapa.models.vla.spec import VlaSpec
 from lapa.stages.context import open_stage
 from lapa.stages.training import train
+from lapa.tracking.registry import VLA_MODEL
 from lapa.training.tasks.pretrain import PretrainTask
-
-REGISTERED_NAME = "lapa-vla"
 
 
 def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
@@ -46,5 +45,5 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
             outputs={"model": model},
             metrics=result.metrics,
             messages=task.verdicts(result.metrics),
-            registered=stage.register(REGISTERED_NAME, model, result.metrics),
+            registered=stage.register(VLA_MODEL, model, result.metrics),
         )

@@ -1,6 +1,8 @@
 """The ranks of one launch, and the few messages they exchange outside gradients."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -77,3 +79,17 @@ class Ranks:
             data = torch.empty(num_sent, dtype=torch.uint8)
         dist.broadcast(data, src=0, group=self._host)
         return bytes(data[:num_bytes].tolist()).decode()
+
+
+@contextmanager
+def joined_ranks() -> Iterator[Ranks]:
+    """The ranks of a launch that only exchange host messages: work that is shared out, not trained."""
+    launch = Launch.from_environment()
+    joined = launch.world_size > 1 and not dist.is_initialized()
+    if joined:
+        dist.init_process_group("gloo", timeout=TIMEOUT)
+    try:
+        yield Ranks(launch)
+    finally:
+        if joined:
+            dist.destroy_process_group()
