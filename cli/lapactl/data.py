@@ -26,7 +26,8 @@ def ingest(
 ) -> None:
     """Turn a source into a dataset.
 
-    Continues where an earlier attempt stopped. --set takes the settings of a run's `videos`: image_size=128, source.instructions.kind=file-name.
+    Continues where an earlier attempt stopped. --set takes the settings of a run's `videos`:
+    image_size=128, source.instructions.kind=file-name.
     """
     from lapa.data.ingest import ingest as ingest_source
     from lapactl.ingesting import ingest_settings

@@ -4,7 +4,6 @@ Commands import what they use of the library when they run, not when they are de
 shell completion answer at once, and torch is never loaded here (a stage is a subprocess).
 """
 
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -31,6 +30,8 @@ app.add_typer(models.app, name="models")
 
 def _print_version(is_asked: bool) -> None:
     if is_asked:
+        from importlib.metadata import version
+
         typer.echo(version("lapa"))
         raise typer.Exit
 

@@ -35,7 +35,8 @@ def run(
 ) -> None:
     """Run the pipeline, or one stage of it.
 
-    A stage whose inputs and settings did not change is skipped. STAGE is one of ingest, laq, label, pretrain, finetune, evaluate. Ctrl-C saves; the same command continues.
+    A stage whose inputs and settings did not change is skipped. STAGE is one of ingest,
+    laq, label, pretrain, finetune, evaluate. Ctrl-C saves; the same command continues.
     """
     from lapactl.chain import run_chain
     from lapactl.selection import check_stages, select
