@@ -1,0 +1,131 @@
+"""What a robot's action is: names, kinds, statistics and bins, fitted on the finetuning data.
+
+Travels inside the model, so nothing is ever un-normalized with a file from elsewhere. numpy only.
+k chunk length, a action dimensions.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, Self
+
+import numpy as np
+from jaxtyping import Float, Int
+from pydantic import Field, model_validator
+
+from lapa.config.base import Config
+from lapa.errors import DataError, PolicyError
+
+
+class ActionDimension(Config):
+    """One dimension, in the robot's own units."""
+
+    name: str
+    kind: Literal["continuous", "discrete"]
+    """`discrete`: at most two distinct values were seen (a gripper, a constant); they decode to themselves."""
+    mean: float
+    std: float
+    min: float
+    max: float
+    q01: float
+    q99: float
+    entries: tuple[float, ...]
+    """Continuous: ascending bin edges, one more than there are bins. Discrete: the values themselves."""
+
+    @model_validator(mode="after")
+    def _entries_ascend(self) -> Self:
+        needed = 2 if self.kind == "continuous" else 1
+        if len(self.entries) < needed or any(b <= a for a, b in zip(self.entries, self.entries[1:], strict=False)):
+            raise ValueError(f"entries of {self.name} must be {needed} or more ascending numbers")
+        return self
+
+    @property
+    def bins(self) -> int:
+        return len(self.entries) - 1 if self.kind == "continuous" else len(self.entries)
+
+    @property
+    def centers(self) -> tuple[float, ...]:
+        """The value each bin decodes to."""
+        if self.kind == "discrete":
+            return self.entries
+        return tuple((low + high) / 2 for low, high in zip(self.entries, self.entries[1:], strict=False))
+
+    @property
+    def boundaries(self) -> tuple[float, ...]:
+        """Inner borders between bins: a value's bin is the number of borders at or below it."""
+        if self.kind == "continuous":
+            return self.entries[1:-1]
+        return tuple((low + high) / 2 for low, high in zip(self.entries, self.entries[1:], strict=False))
+
+
+class ActionSpace(Config):
+    """All dimensions of one action."""
+
+    dimensions: tuple[ActionDimension, ...] = Field(min_length=1)
+
+    @property
+    def size(self) -> int:
+        return len(self.dimensions)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(dimension.name for dimension in self.dimensions)
+
+    @property
+    def most_bins(self) -> int:
+        """Bins of the dimension that has most: the size of the shared table."""
+        return max(dimension.bins for dimension in self.dimensions)
+
+    def to_bins(self, actions: Float[np.ndarray, "*k a"]) -> Int[np.ndarray, "*k a"]:
+        """Bin of each value; values beyond the outer edges fall into the outer bins."""
+        columns = [
+            np.searchsorted(dimension.boundaries, actions[..., i], side="right")
+            for i, dimension in enumerate(self.dimensions)
+        ]
+        return np.stack(columns, axis=-1).astype(np.int64)
+
+    def from_bins(self, bins: Int[np.ndarray, "*k a"]) -> Float[np.ndarray, "*k a"]:
+        """Value of each bin; PolicyError for an index outside the table, which is never a motion."""
+        columns = []
+        for i, dimension in enumerate(self.dimensions):
+            index = bins[..., i]
+            if index.size and (index.min() < 0 or index.max() >= dimension.bins):
+                raise PolicyError(
+                    f"bin {int(index.min() if index.min() < 0 else index.max())} of action dimension {dimension.name} "
+                    f"is outside its {dimension.bins} bins. The model and this action space do not belong together; "
+                    "export the policy again from its own training run."
+                )
+            columns.append(np.asarray(dimension.centers)[index])
+        return np.stack(columns, axis=-1)
+
+
+def fit_action_space(actions: Float[np.ndarray, "n a"], names: Sequence[str] = (), bins: int = 256) -> ActionSpace:
+    """Statistics and equal-frequency bins of recorded actions (paper section 3.3).
+
+    Repeated quantiles are dropped, so a dimension may get fewer bins. DataError without finite actions.
+    """
+    actions = np.asarray(actions, dtype=np.float64)
+    if actions.ndim != 2 or not actions.size:
+        raise DataError(f"actions have shape {actions.shape}; bins need at least one action. Ingest robot episodes.")
+    if not np.isfinite(actions).all():
+        raise DataError("recorded actions hold NaN or infinite values; ingest the episodes again without them.")
+    if not names:
+        names = tuple(f"action_{i}" for i in range(actions.shape[1]))
+    if len(names) != actions.shape[1]:
+        raise DataError(f"{len(names)} action names for {actions.shape[1]} dimensions; give one name per dimension.")
+    return ActionSpace(dimensions=tuple(_fit_dimension(name, actions[:, i], bins) for i, name in enumerate(names)))
+
+
+def _fit_dimension(name: str, values: np.ndarray, bins: int) -> ActionDimension:
+    distinct = np.unique(values)
+    discrete = len(distinct) <= 2
+    entries = distinct if discrete else np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)))
+    return ActionDimension(
+        name=name,
+        kind="discrete" if discrete else "continuous",
+        mean=float(values.mean()),
+        std=float(values.std()),
+        min=float(values.min()),
+        max=float(values.max()),
+        q01=float(np.quantile(values, 0.01)),
+        q99=float(np.quantile(values, 0.99)),
+        entries=tuple(float(entry) for entry in entries),
+    )

@@ -1,0 +1,39 @@
+"""Predicts the latent action: one code after the other, each among the codebook's entries."""
+
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from lapa.models.vla.heads.layers import NewLinear
+
+
+class LatentHead(nn.Module):
+    """Paper section 3.2: a single linear layer over a vocabulary of codes. b batch, n codes, v entries, d width."""
+
+    vocabulary = "latent"
+
+    def __init__(self, codes_per_pair: int, codebook_size: int, width: int, std: float) -> None:
+        super().__init__()
+        self.length, self.rows = codes_per_pair, codebook_size
+        self.logits = NewLinear(width, codebook_size, std)
+
+    def forward(self, hidden: Float[Tensor, "b n d"]) -> Float[Tensor, "b n v"]:
+        return self.logits(hidden).float()
+
+    def at(self, position: int, hidden: Float[Tensor, "b d"]) -> Float[Tensor, "b v"]:
+        """Logits of one position."""
+        del position  # every position chooses from the same codebook
+        return self.logits(hidden).float()
+
+    def suffix(self, codes: Int64[Tensor, "b n"]) -> Int64[Tensor, "b n-1"]:
+        """Tokens after the prompt while training: all codes but the last, which nothing follows."""
+        return codes[:, :-1]
+
+    def losses(self, hidden: Float[Tensor, "b n d"], codes: Int64[Tensor, "b n"]) -> dict[str, Tensor]:
+        """Cross-entropy. A whole action counts as right exactly when greedy decoding would give it."""
+        logits = self(hidden)
+        correct = (logits.argmax(dim=-1) == codes).float().detach()
+        losses = {"latent": F.cross_entropy(rearrange(logits, "b n v -> (b n) v"), rearrange(codes, "b n -> (b n)"))}
+        losses["accuracy/latent_action"] = correct.prod(dim=-1).mean()
+        return losses | {f"accuracy/code_{i}": correct[:, i].mean() for i in range(self.length)}
