@@ -108,7 +108,7 @@ class Dataset:
                 "it continues where it stopped."
             )
         info = _parse_info(files.read_json(info_url), info_url)
-        index = pq.read_table(io.BytesIO(files.read_bytes(files.join(url, INDEX_FILE))))
+        index = pq.read_table(io.BytesIO(files.read_bytes(files.join(url, INDEX_FILE))), use_threads=False)
         if index.num_rows != info.num_episodes:
             raise DataError(
                 f"{url} has {index.num_rows} rows in {INDEX_FILE} but {INFO_FILE} counts {info.num_episodes} episodes. "

@@ -32,7 +32,7 @@ class ShardWriter:
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb")
         # USTAR: headers of one fixed size, without times or users of this machine.
-        self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)
+        self._tar = tarfile.TarFile(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)
 
     def add(self, episode: str, *, video: bytes, metadata: dict[str, Any], arrays: bytes) -> EpisodeMembers:
         """Append `<episode>.mp4`, `.json`, and `.npz` where `arrays` is not empty."""
@@ -75,7 +75,7 @@ def pack_arrays(arrays: dict[str, np.ndarray]) -> bytes:
     if not arrays:
         return b""
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]  # numpy's stub takes every keyword for allow_pickle
     return buffer.getvalue()
 
 

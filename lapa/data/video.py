@@ -124,12 +124,13 @@ def _on_even_grid(pictures: Iterable[VideoFrame], fps: float) -> Iterator[VideoF
     start = 0.0
     number = 0
     for picture in pictures:
-        if picture.time is None:
+        time = picture.time if picture.pts is not None else None
+        if time is None:
             yield picture
             continue
         if shown is None:
-            start = picture.time
-        position = (picture.time - start) * fps
+            start = time
+        position = (time - start) * fps
         while shown is not None and number < position - 0.5:
             yield shown
             number += 1

@@ -125,7 +125,8 @@ class LeRobotReader:
 
     def _read_table(self, file: SourceFile) -> pa.Table:
         try:
-            return pq.read_table(io.BytesIO(files.read_bytes(files.join(self.config.url, file.name))))
+            data = files.read_bytes(files.join(self.config.url, file.name))
+            return pq.read_table(io.BytesIO(data), use_threads=False)
         except (pa.ArrowException, OSError) as error:
             raise SourceError(f"{file.name} cannot be read as Parquet: {error}. Replace or remove it.") from error
 
@@ -184,6 +185,7 @@ def _matrix(table: pa.Table, column: str | None, name: str) -> np.ndarray | None
     try:
         while pa.types.is_nested(values.type):
             values = values.flatten()
-        return values.to_numpy(zero_copy_only=False).astype(np.float32).reshape(table.num_rows, -1)
+        numbers: np.ndarray = values.to_numpy(zero_copy_only=False).astype(np.float32)
+        return numbers.reshape(table.num_rows, -1)
     except (ValueError, pa.ArrowException) as error:
         raise SourceError(f"{name}: column {column!r} does not have the same size in every row: {error}.") from error

@@ -91,7 +91,7 @@ def _shard_lengths(config: RldsSource, listing: Mapping[str, Any]) -> dict[str, 
     if "dataset_info.json" not in listing:
         return {}
     info = files.read_json(files.join(config.url, "dataset_info.json"))
-    split = next((split for split in info.get("splits", []) if split.get("name") == config.split), {})
+    split: dict[str, Any] = next((split for split in info.get("splits", []) if split.get("name") == config.split), {})
     lengths = [int(length) for length in split.get("shardLengths", [])]
     names = {}
     for name in listing:

@@ -1,0 +1,102 @@
+"""Frames to H.264 and back."""
+
+import io
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from lapa.config.data import VideoEncoding
+from lapa.data import video
+from lapa.errors import SourceError
+from tests.data.sources import CODECS, moving_square, truncate, write_video
+
+
+def test_frames_survive_storage_closely():
+    frames = moving_square(30, height=48, width=48)
+    stored = video.encode_mp4(frames, 10, VideoEncoding())
+    decoded = np.stack(list(video.decode(stored)))
+    assert decoded.shape == frames.shape
+    assert np.abs(decoded.astype(int) - frames).mean() < 4
+
+
+def test_equal_frames_give_equal_bytes():
+    frames = moving_square(12, height=32, width=32)
+    assert video.encode_mp4(frames, 10, VideoEncoding()) == video.encode_mp4(frames, 10, VideoEncoding())
+
+
+@pytest.mark.parametrize(("fps", "seconds", "longest"), [(10, 1.0, 10), (10, 0.5, 5), (4, 1.0, 4)])
+def test_key_frames_are_no_further_apart_than_asked(fps, seconds, longest):
+    encoding = VideoEncoding(keyframe_seconds=seconds)
+    stored = video.encode_mp4(np.zeros((30, 32, 32, 3), np.uint8), fps, encoding)
+    with av.open(io.BytesIO(stored)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    keys = [number for number, packet in enumerate(packets) if packet.is_keyframe]
+    assert np.diff(keys).tolist() == [longest] * ((30 - 1) // longest)
+
+
+def test_a_fractional_frame_rate_is_kept():
+    stored = video.encode_mp4(moving_square(5, height=32, width=32), 50 / 3, VideoEncoding())
+    assert video.probe(stored).fps == pytest.approx(50 / 3)
+
+
+@pytest.mark.parametrize("ending", CODECS)
+def test_every_container_is_read(tmp_path, ending):
+    frames = moving_square(10)
+    path = write_video(tmp_path / f"clip.{ending}", frames)
+    decoded = np.stack(list(video.decode(path)))
+    assert decoded.shape == frames.shape
+    assert np.abs(decoded.astype(int) - frames).mean() < 6
+    assert video.probe(path).fps == pytest.approx(10)
+
+
+@pytest.mark.parametrize("ending", CODECS)
+def test_an_even_grid_keeps_every_frame_of_a_steady_video(tmp_path, ending):
+    path = write_video(tmp_path / f"clip.{ending}", moving_square(25))
+    plain = np.stack(list(video.decode(path)))
+    steady = np.stack(list(video.decode(path, steady_fps=video.probe(path).fps)))
+    assert np.array_equal(plain, steady)
+
+
+def test_an_even_grid_holds_a_frame_that_was_shown_for_long(tmp_path):
+    path = tmp_path / "variable.mkv"
+    times = [0, 100, 200, 600, 700]  # milliseconds
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for frame, time in zip(moving_square(5), times, strict=True):
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            picture.pts, picture.time_base = time, Fraction(1, 1000)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    shown = list(video.decode(path, steady_fps=10))
+    assert len(shown) == 8
+    assert all(np.array_equal(shown[2], shown[held]) for held in (3, 4, 5))
+
+
+def test_a_video_cut_short_is_an_error_that_names_it(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", moving_square(40))
+    truncate(path)
+    with pytest.raises(SourceError, match=r"clip\.mp4"):
+        list(video.decode(path, name="clip.mp4"))
+
+
+def test_a_video_whose_end_is_missing_is_an_error(tmp_path):
+    """With the index at the front, such a file opens fine and just ends early."""
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for frame in np.random.default_rng(0).integers(0, 255, (40, 48, 64, 3), np.uint8):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    truncate(path, 0.6)
+    with pytest.raises(SourceError, match=r"clip\.mp4 (declares 40 frames|is damaged after frame \d+)"):
+        list(video.decode(path, name="clip.mp4"))
+
+
+def test_a_file_that_is_no_video_is_an_error():
+    with pytest.raises(SourceError, match=r"notes\.mp4 cannot be opened"):
+        list(video.decode(b"these are notes", name="notes.mp4"))
