@@ -1,0 +1,38 @@
+"""Images as data URIs, small enough that a whole report stays a few megabytes."""
+
+import base64
+import io
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+MAX_PICTURE_BYTES = 1_500_000
+MAX_PICTURE_SIDE = 1600
+THUMBNAIL_SIDE = 192
+
+
+def picture_uri(png: bytes) -> str:
+    """A PNG as it is, or as a smaller JPEG when it is large."""
+    if len(png) <= MAX_PICTURE_BYTES:
+        return _uri(png, "png")
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    image.thumbnail((MAX_PICTURE_SIDE, MAX_PICTURE_SIDE))
+    return _uri(_jpeg(image), "jpeg")
+
+
+def thumbnail_uri(frame: UInt8[np.ndarray, "h w 3"]) -> str:
+    """A frame, at most `THUMBNAIL_SIDE` pixels wide."""
+    image = Image.fromarray(frame)
+    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    return _uri(_jpeg(image), "jpeg")
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=86, optimize=True)
+    return buffer.getvalue()
+
+
+def _uri(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,0 +1,188 @@
+"""A finished run as its folders would look, made of invented numbers: something to draw a report from."""
+
+import io
+import json
+import math
+import random
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lapa.config.load import load_run
+from lapa.config.run import RunConfig
+from lapa.tracking.tracker import png_bytes
+
+INSTRUCTIONS = ("push the red circle to the blue square", "push the green star left", "put the cup on the plate")
+SCORES = {"tabletop": 0.62, "scratch": 0.36, "vpt": 0.51}
+
+
+def example_config(work: Path) -> RunConfig:
+    run = load_run("tabletop", [f"work_url={work}"])
+    return run.model_copy(update={"baselines": {"scratch": {"pretrain": None}, "vpt": {"laq.window_seconds": 0.3}}})
+
+
+def write_dataset(folder: Path, *, has_actions: bool, instructions: tuple[str, ...] = INSTRUCTIONS) -> None:
+    """Three short clips of a dot that moves, as `ingest` leaves them."""
+    (folder / "shards").mkdir(parents=True)
+    rows = []
+    with tarfile.open(folder / "shards" / "shard-00000.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+        for number, instruction in enumerate(instructions):
+            video = _video(number)
+            member = tarfile.TarInfo(f"episode-{number}.mp4")
+            member.size = len(video)
+            tar.addfile(member, io.BytesIO(video))
+            rows.append({"episode": f"episode-{number}", "shard": 0, "num_frames": 12, "fps": 10.0,
+                         "instruction": instruction, "video_bytes": len(video)})  # fmt: skip
+    with tarfile.open(folder / "shards" / "shard-00000.tar") as tar:
+        for row, member in zip(rows, tar.getmembers(), strict=True):
+            row["video_offset"] = member.offset_data
+    pq.write_table(pa.Table.from_pylist(rows), folder / "index.parquet")
+    info = {
+        "revision": "c0ffee" * 8, "num_episodes": len(rows), "num_frames": 12 * len(rows), "image_size": 48,
+        "fps": [10.0], "has_actions": has_actions, "action_names": ["x", "y"] if has_actions else [],
+        "embodiments": {"tabletop": len(rows)}, "licences": {"CC0-1.0": len(rows)}, "instructions": len(rows),
+    }  # fmt: skip
+    (folder / "dataset.json").write_text(json.dumps(info))
+
+
+def write_run(work: Path, *, perplexity: float = 5.3) -> RunConfig:
+    """Every stage of a run and two baselines, finished."""
+    rng = random.Random(0)
+    run = example_config(work)
+    write_dataset(work / "datasets" / "videos", has_actions=False)
+    write_dataset(work / "datasets" / "robot", has_actions=True)
+    write_laq(work, run.name, rng, perplexity)
+    _result(work, run.name, "ingest", {}, {"videos": "datasets/videos", "robot": "datasets/robot"}, 74, {})
+    _result(work, run.name, "label", {"videos": "datasets/videos", "laq": "laq"}, {"labels": "labels"}, 41,
+            {"label/perplexity": 5.2})  # fmt: skip
+    _curve(work, run.name, "pretrain", rng, 1600, accuracy=0.61)
+    _result(work, run.name, "pretrain", {"videos": "datasets/videos", "labels": "labels"}, {"model": "pretrain"}, 187,
+            {"loss": 0.9})  # fmt: skip
+    for arm, rate in SCORES.items():
+        inputs = {"robot": "datasets/robot"} | ({} if arm == "scratch" else {"pretrain": "pretrain"})
+        _curve(work, arm, "finetune", rng, 500)
+        _result(work, arm, "finetune", inputs, {"policy": f"{arm}-policy"}, 64, {"loss": 0.2})
+        _result(work, arm, "evaluate", {"robot": "datasets/robot", "policy": f"{arm}-policy"},
+                {"report": f"{arm}-report"}, 58, _evaluation(rate))  # fmt: skip
+    return run
+
+
+def write_laq(work: Path, arm: str, rng: random.Random, perplexity: float) -> None:
+    rows: list[dict[str, Any]] = []
+    for step in range(20, 2001, 20):
+        progress = 1 - math.exp(-step / 400)
+        rows.append(_row(step, {
+            "train/total": 0.012 * math.exp(-step / 500) + 0.0011 + rng.gauss(0, 0.0002),
+            "train/learning_rate": 3e-4 * min(1.0, step / 200), "train/gradient_norm": 0.4 + rng.random() * 0.2,
+            "speed/samples_per_second": 900 + rng.gauss(0, 40), "speed/data_wait_share": 0.04 + rng.random() * 0.02,
+        }))  # fmt: skip
+        if step % 100 == 0:
+            now = 1 + (perplexity - 1) * progress + rng.gauss(0, 0.03)
+            rows.append(_row(step, {"train/perplexity": now * 0.97, "train/revived_codes": 0.0}))
+        if step % 200 == 0:
+            rows.append(_row(step, {
+                "validation/perplexity": now, "validation/perplexity/position-0": now * 1.03,
+                "validation/perplexity/position-1": now * 0.9, "validation/joint_perplexity": now**2 * 0.8,
+                "validation/dead_share": 0.5 * math.exp(-step / 250), "validation/joint_coverage": 0.9 * progress,
+                "validation/relative_error": 1 - 0.55 * progress, "validation/probe_r2/additive": 0.68 * progress,
+                "validation/probe_r2/joint": 0.72 * progress, "validation/probe_r2/shuffled": rng.gauss(0, 0.01),
+                "validation/reconstruction_error": 0.0013, "validation/copy_error": 0.003,
+            }))  # fmt: skip
+    folder = work / "laq-0000000000"
+    _write_rows(folder, rows)
+    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    for step in (200, 2000):
+        (folder / "pictures" / f"code-atlas-{step:08d}.png").write_bytes(png_bytes(_tiles(8, 8)))
+        (folder / "pictures" / f"reconstruction-{step:08d}.png").write_bytes(png_bytes(_tiles(4, 8)))
+    _result(work, arm, "laq", {"videos": "datasets/videos", "robot": "datasets/robot"}, {"model": "laq"}, 266, {
+        "perplexity": perplexity, "dead_share": 0.0, "relative_error": 0.45, "joint_perplexity": perplexity**2 * 0.8,
+        "joint_coverage": 0.83,
+    }, folder=folder)  # fmt: skip
+
+
+def _evaluation(rate: float) -> dict[str, float]:
+    spread = 1.96 * math.sqrt(rate * (1 - rate) / 180)
+    return {
+        "success_rate": rate, "success_low": rate - spread, "success_high": rate + spread, "episodes": 180.0,
+        "oracle_success_rate": 0.978, "oracle_success_low": 0.944, "oracle_success_high": 0.991, "oracle_episodes": 180.0,
+        "success_rate/push_to_object": rate + 0.05, "success_rate/push_to_side": rate - 0.05,
+        "held_out/ratio": 0.9 - 0.6 * rate, "held_out/timesteps": 412.0,
+        "held_out/mae/x": 0.011 - 0.008 * rate, "held_out/mae/y": 0.012 - 0.008 * rate,
+        "held_out/mean_action_mae/x": 0.0121, "held_out/mean_action_mae/y": 0.0119,
+    }  # fmt: skip
+
+
+def _curve(work: Path, arm: str, stage: str, rng: random.Random, steps: int, accuracy: float = 0.0) -> None:
+    rows = []
+    for step in range(20, steps + 1, 20):
+        loss = 2.1 * math.exp(-step / (steps / 3)) + 0.5 + rng.gauss(0, 0.05)
+        rows.append(_row(step, {"train/total": loss, "train/learning_rate": 1e-3, "train/gradient_norm": 1.0}))
+        if step % 100 == 0:
+            values = {"validation/total": loss * 1.08}
+            if accuracy:
+                values["validation/accuracy/code"] = accuracy * (1 - math.exp(-step / (steps / 4)))
+            rows.append(_row(step, values))
+    _write_rows(_folder(work, arm, stage), rows)
+
+
+def _row(step: int, metrics: dict[str, float]) -> dict[str, Any]:
+    return {"step": step, "time": 1.7e9 + step, "metrics": metrics}
+
+
+def _write_rows(folder: Path, rows: list[dict[str, Any]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _folder(work: Path, arm: str, stage: str) -> Path:
+    return work / f"{stage}-{arm}00000"
+
+
+def _result(
+    work: Path, arm: str, stage: str, inputs: dict[str, str], outputs: dict[str, str], seconds: float,
+    metrics: dict[str, float], folder: Path | None = None,
+) -> None:  # fmt: skip
+    folder = folder or _folder(work, arm, stage)
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def artifact(name: str) -> dict[str, str]:
+        return {"url": str(work / name), "digest": (name.encode().hex() * 8)[-48:]}
+
+    result = {
+        "stage": stage, "name": arm, "fingerprint": "ab" * 32, "folder": str(folder), "metrics": metrics,
+        "inputs": {role: artifact(name) for role, name in inputs.items()},
+        "outputs": {role: artifact(name) for role, name in outputs.items()},
+        "messages": [], "seconds": seconds, "started": "2025-01-01T10:00:00+00:00",
+        "finished": "2025-01-01T10:04:00+00:00", "hardware": "x86_64, 2 cores",
+        "tracking": {"run_id": "5f" * 16, "url": None, "model": f"lapa-{stage}", "version": 1},
+    }  # fmt: skip
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+def _video(number: int) -> bytes:
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width = stream.height = 48
+        stream.pix_fmt = "yuv420p"
+        for time in range(12):
+            frame = np.full((48, 48, 3), 236, np.uint8)
+            frame[20:30, 4 + 2 * time : 14 + 2 * time] = [(200, 60, 60), (40, 150, 90), (50, 90, 190)][number % 3]
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return buffer.getvalue()
+
+
+def _tiles(rows: int, columns: int) -> np.ndarray:
+    picture = np.full((rows * 50, columns * 50, 3), 255, np.uint8)
+    for row in range(rows):
+        for column in range(columns):
+            tile = np.full((48, 48, 3), 232, np.uint8)
+            tile[4 + 4 * row : 14 + 4 * row, 4 + 4 * column : 14 + 4 * column] = (200, 60, 60)
+            picture[row * 50 : row * 50 + 48, column * 50 : column * 50 + 48] = tile
+    return picture
