@@ -39,8 +39,8 @@ class DeepSpeedEngine(StatefulEngine):
     ) -> None:
         launch = Launch.from_environment()
         self.device = choose_device(config.device, local_rank=launch.local_rank)
-        deepspeed = import_deepspeed(self.device)
-        join_ranks(deepspeed, self.device, launch)
+        self.deepspeed = import_deepspeed(self.device)
+        join_ranks(self.deepspeed, self.device, launch)
         super().__init__(fit, Ranks(launch))
         if config.threads:
             torch.set_num_threads(config.threads)
@@ -53,7 +53,7 @@ class DeepSpeedEngine(StatefulEngine):
         self.settings = deepspeed_config(
             config, fit, world_size=self.world_size, on_gpu=self.device.type == "cuda"
         )
-        self.wrapped, *_ = deepspeed.initialize(
+        self.wrapped, *_ = self.deepspeed.initialize(
             model=Root(self.model),
             optimizer=build_adamw(trainable_parameters(self.model), fit.optimizer),
             config=self.settings,
@@ -108,9 +108,7 @@ class DeepSpeedEngine(StatefulEngine):
             case _ if self.stage == 0:
                 self._state_of(parameter)[kind].copy_(value)
             case _:
-                from deepspeed.utils import safe_set_full_optimizer_state
-
-                safe_set_full_optimizer_state(parameter, value, kind)
+                self.deepspeed.utils.safe_set_full_optimizer_state(parameter, value, kind)
 
     def set_step(self, step: int) -> None:
         for state in self._inner.state.values():
@@ -150,31 +148,23 @@ class DeepSpeedEngine(StatefulEngine):
     def _moment(self, parameter: nn.Parameter, kind: str) -> Tensor:
         if self.stage == 0:
             return self._state_of(parameter)[kind].clone()
-        from deepspeed.utils import safe_get_full_optimizer_state
-
-        value: Tensor = safe_get_full_optimizer_state(parameter, kind)
+        value: Tensor = self.deepspeed.utils.safe_get_full_optimizer_state(parameter, kind)
         return value.clone()
 
     def _whole(self, parameter: Any) -> Tensor:
-        if self.stage < 3 or parameter.ds_persist and parameter.ds_status.name == "AVAILABLE":
-            return parameter.detach().clone()
-        from deepspeed.zero import GatheredParameters
-
-        with GatheredParameters([parameter]):
-            return parameter.detach().clone()
+        # The fp32 parts, not what DeepSpeed gathers: under autocast that is bf16.
+        return self._assembled(parameter, self._part(parameter))
 
     def _set_weights(self, parameter: Any, value: Tensor) -> None:
-        from deepspeed.utils import safe_get_local_fp32_param, safe_set_full_fp32_param
-
         if self.stage < 3:
             parameter.data.copy_(value)
             if self.stage and parameter.requires_grad:
-                safe_set_full_fp32_param(parameter, value)
+                self.deepspeed.utils.safe_set_full_fp32_param(parameter, value)
             return
         self._release(parameter)
         self._copy_part(parameter.ds_tensor.data, parameter, value)
         if parameter.requires_grad:
-            self._copy_part(safe_get_local_fp32_param(parameter), parameter, value)
+            self._copy_part(self.deepspeed.utils.safe_get_local_fp32_param(parameter), parameter, value)
         self._hold(parameter)
 
     def _part(self, parameter: Any) -> Tensor:

@@ -53,9 +53,8 @@ def fit(
     when the loss or the gradient is no number.
     """
     checkpoints.restore(engine)
-    if checkpoints.finished is not None:
-        return FitResult(**checkpoints.finished)
-    stream, result, watch = batches(engine.step), None, Watch(engine, config)
+    result = finished_before(checkpoints, config)
+    stream, watch = batches(engine.step), Watch(engine, config)
     with StopSignals() as signals:
         while result is None:
             batch = watch.wait_for(stream)
@@ -82,6 +81,14 @@ def fit(
             if interrupted and result is None:
                 raise Interrupted(engine.step)
     return result
+
+
+def finished_before(checkpoints: Checkpoints, config: FitConfig) -> FitResult | None:
+    """The result of a training that ended already; None when there are more steps to do, e.g. newly asked for."""
+    if checkpoints.finished is None:
+        return None
+    result = FitResult(**checkpoints.finished)
+    return result if result.stopped or result.step >= config.steps else None
 
 
 def accumulate(task: Task, engine: Engine, batch: Batch, micro_batch_size: int | None) -> dict[str, Tensor]:

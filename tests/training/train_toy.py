@@ -1,0 +1,48 @@
+"""Trains the toy in a process of its own, so that tests can kill it.
+
+Usage: train_toy.py ENGINE FOLDER STEPS [--kill-at STEP] [--term-at STEP]; ENGINE is torch or a ZeRO stage.
+"""
+
+import argparse
+import os
+import signal
+from pathlib import Path
+
+from lapa.config.training import CosineSchedule, DeepSpeedEngineConfig, TorchEngineConfig
+from lapa.training.checkpoints import Checkpoints
+from lapa.training.engine import build_engine
+from lapa.training.fit import fit
+from lapa.training.hooks import StepReport
+from tests.training.toy import Losses, ToyModel, ToyTask, fit_config, held_out, stream
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("engine")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("steps", type=int)
+    parser.add_argument("--kill-at", type=int)
+    parser.add_argument("--term-at", type=int)
+    args = parser.parse_args()
+
+    def react(report: StepReport) -> None:
+        if report.step == args.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if report.step == args.term_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    config = fit_config(steps=args.steps, ema_decay=0.9, schedule=CosineSchedule(warmup_steps=3))
+    kind = TorchEngineConfig() if args.engine == "torch" else DeepSpeedEngineConfig(
+        zero_stage=int(args.engine), bucket_bytes=20_000
+    )
+    engine = build_engine(lambda: ToyModel(noise=0.1), kind, config, seed=5)
+    hook = Losses(args.folder / f"losses-{engine.rank}.jsonl", react)
+    checkpoints = Checkpoints(str(args.folder / "checkpoints"), 2, {"name": "toy"})
+    batches = stream(engine.rank, engine.world_size)
+    result = fit(ToyTask(), engine, batches, held_out, config, checkpoints, [hook], seed=5)
+    print("finished", result)
+    engine.close()
+
+
+if __name__ == "__main__":
+    main()
