@@ -43,7 +43,9 @@ def draw(state: State, image_size: int) -> UInt8[np.ndarray, "h w 3"]:
     pusher = _to_pixels(state.pusher, scale)
     _disc(canvas, pusher, PUSHER_RADIUS * scale, _PUSHER)
     _disc(canvas, pusher, PUSHER_RADIUS * scale * 0.45, _PUSHER_CENTRE)
-    return np.asarray(cv2.resize(canvas, (image_size, image_size), interpolation=cv2.INTER_AREA))
+    image = np.empty((image_size, image_size, 3), dtype=np.uint8)
+    cv2.resize(canvas, (image_size, image_size), dst=image, interpolation=cv2.INTER_AREA)
+    return image
 
 
 @lru_cache(maxsize=8)

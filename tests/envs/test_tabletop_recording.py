@@ -1,0 +1,121 @@
+"""Recordings of the tabletop: videos without actions, and LeRobot demonstrations."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from lapa.config.data import TabletopSource
+from lapa.data.video import decode
+from lapa.envs.tabletop.drawing import draw
+from lapa.envs.tabletop.lerobot import video_path
+from lapa.envs.tabletop.recording import MANIFEST, record, record_demonstrations, record_videos
+from lapa.envs.tabletop.rollouts import oracle_rollout
+from lapa.envs.tabletop.tasks import parse_instruction
+from lapa.errors import ConfigError
+
+VIDEOS = TabletopSource(record="videos", episodes=6)
+DEMONSTRATIONS = TabletopSource(record="demonstrations", episodes=6)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_videos_read_back_with_their_instructions_and_no_actions(tmp_path: Path):
+    summary = record(tmp_path, VIDEOS)
+    instructions = json.loads((tmp_path / "instructions.json").read_text())
+    assert sorted(instructions) == [f"episode_{i:06d}.mp4" for i in range(6)]
+    assert all(parse_instruction(instruction) for instruction in instructions.values())
+    lengths = [len(list(decode(tmp_path / name))) for name in instructions]
+    assert sum(lengths) == summary.frames and summary.episodes == 6 and min(lengths) > 4
+    assert {path.suffix for path in tmp_path.iterdir()} == {".mp4", ".json"}
+
+
+def test_small_motions_survive_the_encoding(tmp_path: Path):
+    from lapa.data.video import encode_mp4
+    from lapa.envs.tabletop.recording import ENCODING
+
+    rollout = oracle_rollout(np.random.default_rng(0), kind="reach", noise=0.2)
+    frames = np.stack([draw(state, 48) for state in rollout.states]).astype(float)
+    decoded = np.stack(list(decode(encode_mp4(frames.astype(np.uint8), 10, ENCODING)))).astype(float)
+    motion, kept = np.diff(frames, axis=0), np.diff(decoded, axis=0)
+    assert np.corrcoef(motion.mean(-1).ravel(), kept.mean(-1).ravel())[0, 1] > 0.95
+
+
+def test_demonstrations_are_a_lerobot_dataset_whose_tables_and_videos_agree(tmp_path: Path):
+    summary = record(tmp_path, DEMONSTRATIONS)
+    info = json.loads((tmp_path / "meta/info.json").read_text())
+    episodes, tasks = lines(tmp_path / "meta/episodes.jsonl"), lines(tmp_path / "meta/tasks.jsonl")
+    assert (info["codebase_version"], info["total_episodes"], info["total_frames"]) == ("v2.1", 6, summary.frames)
+    assert info["features"]["action"]["names"] == ["dx", "dy"] and info["total_tasks"] == len(tasks)
+    assert len(lines(tmp_path / "meta/episodes_stats.jsonl")) == 6
+    index = 0
+    for number, episode in enumerate(episodes):
+        path = info["data_path"].format(episode_chunk=0, episode_index=number)
+        table = pq.read_table(tmp_path / path)
+        length = episode["length"]
+        assert table.num_rows == length == len(list(decode(tmp_path / video_path(number))))
+        assert table["index"].to_pylist() == list(range(index, index + length))
+        assert tasks[table["task_index"][0].as_py()]["task"] == episode["tasks"][0]
+        np.testing.assert_allclose(np.diff(table["timestamp"].to_numpy()), 0.1, atol=1e-6)
+        actions = np.array(table["action"].to_pylist())
+        assert actions.shape == (length, 2) and (np.linalg.norm(actions, axis=1) <= 1 + 1e-6).all()
+        # A free pusher goes where the action says; one that pushes is held back a little.
+        steps = np.diff(np.array(table["observation.state"].to_pylist()), axis=0)
+        assert np.corrcoef(steps.ravel(), actions[:-1].ravel())[0, 1] > 0.9
+        index += length
+
+
+def test_files_do_not_depend_on_the_number_of_processes(tmp_path: Path):
+    source = TabletopSource(record="demonstrations", episodes=130, image_size=32)
+    record(tmp_path / "one", source, workers=1)
+    record(tmp_path / "two", source, workers=2)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_videos_and_demonstrations_of_one_seed_are_other_episodes(tmp_path: Path):
+    record_videos(tmp_path / "videos", VIDEOS)
+    record_demonstrations(tmp_path / "demonstrations", DEMONSTRATIONS)
+    first = next(decode(tmp_path / "videos" / "episode_000000.mp4"))
+    second = next(decode(tmp_path / "demonstrations" / video_path(0)))
+    assert np.abs(first.astype(int) - second).max() > 100
+
+
+def test_a_finished_recording_is_left_alone_and_other_settings_replace_it(tmp_path: Path):
+    folder = tmp_path / "videos"
+    summary = record(folder, VIDEOS)
+    times = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert record(folder, VIDEOS) == summary
+    assert times == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    record(folder, VIDEOS.model_copy(update={"episodes": 3}))
+    assert len(list(folder.glob("*.mp4"))) == 3
+
+
+@pytest.mark.parametrize("source", [VIDEOS, DEMONSTRATIONS])
+def test_an_interrupted_recording_goes_on_to_the_same_files(tmp_path: Path, source: TabletopSource):
+    folder = tmp_path / "recording"
+    record(folder, source)
+    expected = contents(folder)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({**manifest, "summary": None}))
+    kept, *lost = sorted(folder.rglob("*.mp4"))
+    written = kept.stat().st_mtime_ns
+    for path in lost:
+        path.unlink()
+    record(folder, source)
+    assert contents(folder) == expected
+    assert kept.stat().st_mtime_ns == written
+
+
+def test_other_peoples_files_are_never_overwritten(tmp_path: Path):
+    (tmp_path / "thesis.txt").write_text("three years")
+    with pytest.raises(ConfigError, match="Choose an empty folder"):
+        record(tmp_path, VIDEOS)
+    assert (tmp_path / "thesis.txt").read_text() == "three years"
