@@ -49,9 +49,6 @@ class Clip:
     def covers(self, span: Span) -> bool:
         return self.start <= span.start and span.stop <= self.start + len(self.frames)
 
-    def frame(self, timestep: int) -> UInt8[np.ndarray, "h w 3"]:
-        return self.frames[timestep - self.start]
-
 
 class EpisodeReader:
     """Clips of one dataset. Decoded frames are kept until ``cache_bytes`` are full, then never exchanged.

@@ -235,15 +235,13 @@ def _fixed_lists(values: np.ndarray) -> pa.FixedSizeListArray:
 
 
 def _leaves(table: pa.Table) -> list[pa.Array]:
-    return [
-        table["timestep"].combine_chunks(),
-        *(table[name].combine_chunks().flatten() for name in ("codes", "vectors")),
-    ]
+    lists = [table[name].combine_chunks().flatten() for name in ("codes", "vectors")]
+    return [table["timestep"].combine_chunks(), *lists]
 
 
 def _first_rows(dataset: Dataset) -> list[int]:
     shards = dataset.index["shard"].to_numpy()
-    return np.searchsorted(shards, np.arange(dataset.info.num_shards)).tolist()
+    return [int(row) for row in np.searchsorted(shards, np.arange(dataset.info.num_shards))]
 
 
 def _file_name(shard: int) -> str:

@@ -13,6 +13,7 @@ any counter on, without looking at what came before.
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
@@ -86,7 +87,7 @@ class SampleOrder:
         self._episodes_by_shard = np.split(np.arange(len(counts)), np.flatnonzero(np.diff(shards)) + 1)
         self._epoch = lru_cache(maxsize=4)(self._lay_out)
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         shards = np.repeat(np.arange(len(self._episodes_by_shard)), [len(rows) for rows in self._episodes_by_shard])
         settings = {"lanes": self.lanes, "shuffle_samples": self.shuffle_samples, "seed": self.seed}
         return _rebuild, (self._counts, shards, settings)

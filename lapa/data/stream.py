@@ -5,7 +5,7 @@ travel as uint8 at the size they are stored; resizing and normalizing happen on 
 """
 
 import logging
-import multiprocessing
+import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
@@ -19,10 +19,10 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from lapa.config.data import StreamConfig
 from lapa.data.dataset import Dataset
 from lapa.data.frames import Clip, EpisodeReader, episode_arrays, episode_frames, shard_episodes
-from lapa.data.order import Block, SampleOrder, own_lanes
+from lapa.data.order import SampleOrder, own_lanes
 from lapa.data.samples import Samples, SampleSpec, SampleTable
 from lapa.data.splits import split_rows
-from lapa.errors import ConfigError
+from lapa.errors import ConfigError, LapaError
 from lapa.types.batches import Batch
 
 __all__ = [
@@ -38,6 +38,9 @@ logger = logging.getLogger(__name__)
 
 _VALIDATION_EPISODES = 256
 """Validation looks at no more episodes than this, so that its time does not grow with the dataset."""
+
+_PORTIONS = 8
+"""Requests that a block is read with: few enough to be long, enough to spread the decoding."""
 
 
 def training_batches(
@@ -66,7 +69,7 @@ def training_batches(
         len(table.rows), int((table.counts == 0).sum()), order.samples_per_epoch,
     )  # fmt: skip
     parts = _Parts(table, order, batch_size=batch_size, start_step=start_step, rank=rank, world_size=world_size)
-    return iter(parts) if config.workers == 0 else _from_workers(parts, config.workers)
+    return parts.batches() if config.workers == 0 else _from_workers(parts, config.workers)
 
 
 def validation_batches(
@@ -112,32 +115,46 @@ def validation_batches(
 
 
 class _Lane:
-    """Reads one lane, block by block; ``position`` is that of the next sample."""
+    """Reads one lane, block by block. The next block is decoded little by little while this one is drawn from."""
 
     def __init__(self, table: SampleTable, order: SampleOrder, reader: EpisodeReader, lane: int, position: int) -> None:
         self._table, self._order, self._reader, self._lane = table, order, reader, lane
-        self.position = position
-        self._block: Block | None = None
+        self._position = position
         self._clips: dict[int, Clip] = {}
+        self._plan(position)
+        self._enter()
 
     def take(self, count: int) -> Iterator[Samples]:
         while count:
-            block = self._current_block()
-            offset = self.position - block.first
-            size = min(count, block.size - offset)
+            if self._position == self._block.end:
+                self._enter()
+            offset = self._position - self._block.first
+            size = min(count, self._block.size - offset)
             here = slice(offset, offset + size)
-            yield Samples(block.episodes[here], block.timesteps[here], self._clips)
-            self.position += size
+            yield Samples(self._block.episodes[here], self._block.timesteps[here], self._clips)
+            self._position += size
             count -= size
+            self._read_ahead(until=(offset + size) / self._block.size)
 
-    def _current_block(self) -> Block:
-        if self._block is None or self.position >= self._block.end:
-            block = self._order.block_at(self._lane, self.position)
-            spans = self._table.spans(block.episodes, block.timesteps)
-            # The last episode of the previous block usually goes on in this one.
-            self._clips = self._reader.clips(spans, held=self._clips)
-            self._block = block
-        return self._block
+    def _enter(self) -> None:
+        """Step into the planned block."""
+        self._read_ahead(until=1.0)
+        self._block, self._clips = self._next, self._next_clips
+        self._plan(self._block.end)
+
+    def _plan(self, position: int) -> None:
+        self._next = self._order.block_at(self._lane, position)
+        self._next_clips: dict[int, Clip] = {}
+        spans = self._table.spans(self._next.episodes, self._next.timesteps)
+        portion = -(-len(spans) // _PORTIONS)
+        self._unread = [spans[first : first + portion] for first in range(0, len(spans), portion)]
+        self._portions = len(self._unread)
+
+    def _read_ahead(self, *, until: float) -> None:
+        """Decode up to this share of the planned block."""
+        while self._unread and self._portions - len(self._unread) < int(until * self._portions):
+            # The last episode of this block usually goes on in the next one.
+            self._next_clips |= self._reader.clips(self._unread.pop(0), held=self._clips)
 
 
 class _Parts(IterableDataset):  # type: ignore[type-arg]
@@ -150,7 +167,14 @@ class _Parts(IterableDataset):  # type: ignore[type-arg]
         self._batch_size, self._start_step = batch_size, start_step
         self._rank, self._world_size = rank, world_size
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
+        """What a worker sends: batches, or in their place an error that the user is meant to read."""
+        try:
+            yield from self.batches()
+        except LapaError as error:
+            yield error
+
+    def batches(self) -> Iterator[Batch]:
         worker = get_worker_info()
         own = own_lanes(
             self._order.lanes,
@@ -168,29 +192,36 @@ class _Parts(IterableDataset):  # type: ignore[type-arg]
 
 
 def _from_workers(parts: _Parts, workers: int) -> Iterator[Batch]:
-    # Neither fork nor its copies of S3 sessions, CUDA contexts and held locks: workers come from a clean server.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    loader: DataLoader[Batch] = DataLoader(
+    loader: DataLoader[Any] = DataLoader(
         parts,
         batch_size=None,
         num_workers=workers,
         collate_fn=_unchanged,
-        multiprocessing_context=context,
+        worker_init_fn=_leave_process_group,
+        # A forked worker would inherit S3 sessions, a CUDA context and locks that nobody can release.
+        multiprocessing_context="spawn",
         prefetch_factor=2,
         persistent_workers=True,
     )
-    return map(_joined, _groups(iter(loader), workers))
-
-
-def _unchanged(batch: Batch) -> Batch:
-    return batch
-
-
-def _groups(parts: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
-    """The loader takes turns over its workers, so ``size`` parts in a row make one batch, in lane order."""
+    received = iter(loader)
     while True:
-        yield [next(parts) for _ in range(size)]
+        # The loader takes turns over its workers: as many parts in a row make one batch, in lane order.
+        yield _joined([_checked(next(received)) for _ in range(workers)])
+
+
+def _unchanged(part: Any) -> Any:
+    return part
+
+
+def _leave_process_group(worker: int) -> None:
+    """Ctrl-C and torchrun signal the whole group; the stream must outlive them until the step is saved."""
+    os.setpgid(0, 0)
+
+
+def _checked(part: Batch | LapaError) -> Batch:
+    if isinstance(part, LapaError):
+        raise part
+    return part
 
 
 def _joined(parts: Sequence[Batch]) -> Batch:

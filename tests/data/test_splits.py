@@ -42,7 +42,7 @@ def test_windows_are_seconds_rounded_to_timesteps():
 
 
 def test_a_window_below_one_timestep_is_refused():
-    with pytest.raises(ConfigError, match="at least 0.2 seconds"):
+    with pytest.raises(ConfigError, match=r"at least 0\.2 seconds"):
         window_of(0.05, 5)
 
 

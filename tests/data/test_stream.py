@@ -75,10 +75,10 @@ def test_global_batches_are_the_same_for_every_world_size(dataset, world):
     alone = keys(read(dataset, 6))
     ranks = [keys(read(dataset, 6, rank=rank, world=world)) for rank in range(world)]
     assert all(len(batch) == BATCH // world for rank in ranks for batch in rank)
-    assert [sum(parts, []) for parts in zip(*ranks, strict=True)] == alone
+    assert [list(itertools.chain(*parts)) for parts in zip(*ranks, strict=True)] == alone
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [2])
 def test_batches_are_the_same_for_every_number_of_workers(dataset, workers):
     spec = SampleSpec(window_seconds=0.5, horizon=3, proprioception=True)
     for ours, theirs in zip(read(dataset, 5, spec), read(dataset, 5, spec, workers=workers), strict=True):
@@ -136,7 +136,7 @@ def test_validation_never_overlaps_training_and_is_the_same_every_time(dataset):
 @pytest.mark.parametrize("world", [2, 4])
 def test_validation_batches_are_the_same_for_every_world_size(dataset, world):
     ranks = [keys(validate(dataset, rank=rank, world=world)) for rank in range(world)]
-    assert [sum(parts, []) for parts in zip(*ranks, strict=True)] == keys(validate(dataset))
+    assert [list(itertools.chain(*parts)) for parts in zip(*ranks, strict=True)] == keys(validate(dataset))
 
 
 def test_every_validation_batch_sees_all_episodes_and_times(tmp_path):
@@ -207,15 +207,16 @@ def test_a_shard_gives_all_its_episodes_in_order(dataset):
     assert all(np.array_equal(frames, episode_frames(dataset, row)) for row, frames in found.items())
 
 
-def test_a_damaged_video_stops_training_and_is_named(dataset, tmp_path):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_video_stops_training_and_is_named(dataset, tmp_path, workers):
     shutil.copytree(dataset.url, tmp_path / "copy")
     shard = tmp_path / "copy" / "shards" / "shard-00000.tar"
     data = bytearray(shard.read_bytes())
     offset, size = (dataset.index[name][1].as_py() for name in ("video_offset", "video_bytes"))
     data[offset : offset + size] = bytes(size)
     shard.write_bytes(data)
-    with pytest.raises(DataError, match=r"episode-0001 in .*shard-00000\.tar is damaged"):
-        read(Dataset.open(str(tmp_path / "copy")), 10, validation_share=0.0)
+    with pytest.raises(DataError, match=r"^episode episode-0001 in .*shard-00000\.tar is damaged"):
+        read(Dataset.open(str(tmp_path / "copy")), 10, validation_share=0.0, workers=workers)
 
 
 def test_a_dataset_without_actions_is_refused_where_actions_are_asked_for(tmp_path):
