@@ -1,0 +1,111 @@
+"""A real S3 server (SeaweedFS) on this machine, for tests that read from and write to object stores."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import fsspec
+import pytest
+
+START_SECONDS = 60
+GRPC_OFFSET = 10_000
+"""Where SeaweedFS listens with gRPC, above each HTTP port."""
+
+
+@dataclass(frozen=True)
+class S3Server:
+    endpoint: str
+    access_key: str
+    secret_key: str
+
+    def new_bucket(self, name: str) -> str:
+        """`s3://…` of a new bucket."""
+        fs = fsspec.filesystem("s3")
+        fs.mkdir(name)
+        return f"s3://{name}"
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """The server, with the AWS variables of this process and its children pointing at it."""
+    weed = shutil.which("weed") or shutil.which("weed", path=str(Path(sys.executable).parent))
+    if weed is None:
+        pytest.skip("no SeaweedFS; install the dev extra")
+    folder = tmp_path_factory.mktemp("s3")
+    server = S3Server(endpoint="", access_key="test-key", secret_key="test-secret")
+    command, endpoint = _command(weed, folder, server)
+    server = S3Server(endpoint=endpoint, access_key=server.access_key, secret_key=server.secret_key)
+    with (folder / "log.txt").open("wb") as log, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", endpoint)
+        environment.setenv("AWS_ACCESS_KEY_ID", server.access_key)
+        environment.setenv("AWS_SECRET_ACCESS_KEY", server.secret_key)
+        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=folder)
+        try:
+            _wait_until_up(process, endpoint, folder / "log.txt")
+            fsspec.get_filesystem_class("s3").clear_instance_cache()
+            yield server
+        finally:
+            process.kill()  # asked politely, it takes half a minute to flush what nobody needs
+            process.wait(timeout=30)
+
+
+def _command(weed: str, folder: Path, server: S3Server) -> tuple[list[str], str]:
+    identity = {
+        "name": "admin",
+        "credentials": [{"accessKey": server.access_key, "secretKey": server.secret_key}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    config = folder / "s3.json"
+    config.write_text(json.dumps({"identities": [identity]}))
+    ports = dict(zip(("s3", "master", "volume", "filer"), _free_ports(4), strict=True))
+    command = [weed, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"]
+    command += [f"-s3.port={ports['s3']}", f"-s3.config={config}", f"-master.port={ports['master']}"]
+    command += [f"-volume.port={ports['volume']}", f"-filer.port={ports['filer']}"]
+    command += ["-master.volumeSizeLimitMB=64", "-volume.max=0"]
+    return command, f"http://127.0.0.1:{ports['s3']}"
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that are free together with their gRPC ports."""
+    found: list[int] = []
+    start = 12_000 + os.getpid() * 7 % 8_000
+    for port in range(start, start + 2_000):
+        if _is_free(port) and _is_free(port + GRPC_OFFSET):
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise RuntimeError("no free ports for the S3 server")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _wait_until_up(process: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            urllib.request.urlopen(endpoint, timeout=2)
+            return
+        except urllib.error.HTTPError:  # it answers, if only with "access denied"
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise RuntimeError(f"the S3 server did not start: {log.read_text()[-2000:]}")
