@@ -5,7 +5,7 @@ processor files where it has any.
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -53,47 +53,38 @@ def start_finetuning(pretrained_url: str | None, spec: VlaSpec) -> VisionLanguag
             "Leave finetune.backbone unset to take the pretrained one."
         )
     model = _build_beside(pretrained_url, spec)
-    wanted = dict(model.named_parameters())
+    wanted = model.state_dict()
     new = {name for name in wanted if _belongs_to_a_head(name)}
     state = storage.load_state(pretrained_url)
     kept = {
         name: value
         for name, value in state.items()
-        if not _belongs_to_a_head(name) or (name in wanted and _full_shape(wanted[name]) == tuple(value.shape))
+        if not _belongs_to_a_head(name) or (name in wanted and wanted[name].shape == value.shape)
     }
     load_weights(model, kept, url=pretrained_url, may_lack=new)
     return model
 
 
-def load_weights(
-    model: nn.Module,
-    state: Mapping[str, Tensor],
-    *,
-    url: str,
-    may_lack: set[str] = frozenset(),  # type: ignore[assignment]
-) -> None:
-    """Copy weights into the model, also when its parameters are partitioned (ZeRO-3).
+@torch.no_grad()
+def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, url: str, may_lack: Collection[str] = ()) -> None:
+    """Copy weights into the model.
 
     CheckpointMismatch names a weight that is missing, unknown or of another shape.
     """
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    buffers = {
-        name: buffer for name, buffer in model.named_buffers() if name in model.state_dict().keys() - parameters.keys()
-    }
-    own = parameters | buffers
-    missing, unknown = own.keys() - state.keys() - may_lack, state.keys() - own.keys()
+    own = model.state_dict()
+    missing, unknown = own.keys() - state.keys() - set(may_lack), state.keys() - own.keys()
     if missing or unknown:
         raise CheckpointMismatch(
             f"{url} does not fit the model: missing {sorted(missing)[:3]}, unknown {sorted(unknown)[:3]}. "
             "Use the settings the checkpoint was made with, or start fresh under another run name."
         )
     for name, value in state.items():
-        if _full_shape(own[name]) != tuple(value.shape):
+        if own[name].shape != value.shape:
             raise CheckpointMismatch(
-                f"{name} in {url} has shape {tuple(value.shape)}, the model needs {_full_shape(own[name])}. "
+                f"{name} in {url} has shape {tuple(value.shape)}, the model needs {tuple(own[name].shape)}. "
                 "Use the settings the checkpoint was made with."
             )
-        _copy(own[name], value)
+        own[name].copy_(value)
 
 
 def _build_beside(url: str, spec: VlaSpec) -> VisionLanguageAction:
@@ -106,20 +97,3 @@ def _build_beside(url: str, spec: VlaSpec) -> VisionLanguageAction:
 
 def _belongs_to_a_head(name: str) -> bool:
     return name.startswith(("latent_head.", "action_head.", "proprioception.")) or ".tokens.tables." in f".{name}"
-
-
-def _full_shape(tensor: Tensor) -> tuple[int, ...]:
-    """Shape of the whole parameter; a partitioned one shows its own only as `ds_shape`."""
-    return tuple(getattr(tensor, "ds_shape", tensor.shape))
-
-
-@torch.no_grad()
-def _copy(target: Tensor, value: Tensor) -> None:
-    if not hasattr(target, "ds_id"):
-        target.copy_(value)
-        return
-    import deepspeed  # only a partitioned model comes here, so deepspeed is installed
-
-    with deepspeed.zero.GatheredParameters([target], modifier_rank=0):
-        if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
-            target.copy_(value)

@@ -130,5 +130,5 @@ def test_gradient_checkpointing_gives_the_same_gradients(tmp_path):
 
 
 def test_a_folder_that_is_no_model_is_a_config_error(tmp_path):
-    with pytest.raises(ConfigError, match="backbone.model"):
+    with pytest.raises(ConfigError, match=r"backbone\.model"):
         seeded(spec_of(HuggingFaceBackbone(model=str(tmp_path), weights="random")))

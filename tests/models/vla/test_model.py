@@ -202,5 +202,5 @@ def test_finetuning_starts_from_the_pretrained_backbone_with_a_new_action_head(t
 def test_finetuning_another_backbone_is_refused(tmp_path):
     save_vla(tmp_path / "model", seeded(spec_of(small_convolutional())))
     other = small_convolutional().model_copy(update={"hidden": 64})
-    with pytest.raises(CheckpointMismatch, match="finetune.backbone"):
+    with pytest.raises(CheckpointMismatch, match=r"finetune\.backbone"):
         start_finetuning(str(tmp_path / "model"), spec_of(other, HEADS[0]))

@@ -69,6 +69,8 @@ class BinnedActionHead(nn.Module):
         scores = rearrange(logits, "b (k a) v -> b k a v", k=self.horizon)
         centers = self._centers.to(logits.device).expand_as(scores)
         likeliest = centers.gather(-1, scores.argmax(dim=-1, keepdim=True)).squeeze(-1)
+        # The likeliest of NaNs is bin 0: without this a broken model would move the robot.
+        likeliest = likeliest.masked_fill(scores.isnan().any(dim=-1), float("nan"))
         if self.config.decode == "argmax":
             return likeliest
         expected = (scores.softmax(dim=-1) * centers).sum(dim=-1)
