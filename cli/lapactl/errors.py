@@ -19,6 +19,11 @@ INTERRUPTED_EXIT_CODE = 130
 """Ended by Ctrl-C or SIGTERM, as shells count it."""
 
 
+STORAGE_REMEDY = (
+    "Check the path; for S3 check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL, or run `lapactl doctor`."
+)
+
+
 class StageFailed(LapaError):
     """A stage's own process ended with an error; the exit code is the stage's."""
 
@@ -45,11 +50,20 @@ class ReportingGroup(TyperGroup):
             say_error(str(error))
             raise typer.Exit(error.exit_code) from error
         except Exception as error:
+            if is_about_storage(error):
+                say_error(f"{type(error).__name__}: {error}\n{STORAGE_REMEDY}")
+                raise typer.Exit(LapaError.exit_code) from error
             say_error(
                 f"unexpected {type(error).__name__}: {error}\n"
                 f"This is a defect. The details are in {_write_traceback(error)}; please send them along."
             )
             raise typer.Exit(UNEXPECTED_EXIT_CODE) from error
+
+
+def is_about_storage(error: Exception) -> bool:
+    """Whether a disk or an object store refused; S3's errors are known by their package, which may be missing."""
+    packages = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+    return isinstance(error, OSError) or not packages.isdisjoint({"botocore", "aiobotocore", "s3fs"})
 
 
 def _write_traceback(error: Exception) -> Path:

@@ -1,0 +1,63 @@
+"""`lapactl data`."""
+
+import pytest
+
+from lapa.data.dataset import Dataset
+from lapactl.ingesting import detect_kind, ingest_settings
+from tests.builders import make_dataset
+
+
+def test_the_kind_of_a_source_is_seen_by_its_own_files(tmp_path):
+    for name, file in {"lerobot": "meta/info.json", "rlds": "features.json", "videos": "clip.mp4"}.items():
+        path = tmp_path / name / file
+        path.parent.mkdir(parents=True)
+        path.touch()
+        assert detect_kind(str(tmp_path / name)) == name
+
+
+def test_nothing_at_the_source_is_a_data_error(lapactl, tmp_path):
+    result = lapactl("data", "ingest", tmp_path / "nowhere", tmp_path / "out")
+    assert result.exit_code == 3
+    assert "nothing at" in result.stderr
+
+
+def test_settings_reach_the_ingest(tmp_path):
+    overrides = ["image_size=64", "source.instructions.kind=file-name"]
+    settings = ingest_settings(str(tmp_path), kind="videos", fps=5, workers=2, overrides=overrides)
+    assert (settings.image_size, settings.fps, settings.workers) == (64, 5, 2)
+    assert settings.source.instructions.kind == "file-name"
+
+
+def test_a_frame_rate_belongs_to_an_rlds_source(tmp_path):
+    settings = ingest_settings(str(tmp_path), kind="rlds", fps=5, workers=None, overrides=[])
+    assert (settings.source.fps, settings.fps) == (5, None)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--kind", "rlds"), "--fps"),
+        (("--set", "image_sise=64"), "image_size"),
+        (("--set", "source.kind=vidoes"), "videos"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_with_the_remedy(lapactl, tmp_path, words, said):
+    result = lapactl("data", "ingest", tmp_path, tmp_path / "out", *words)
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_show_tells_what_a_dataset_holds(lapactl, lapactl_json, tmp_path):
+    dataset = Dataset.open(make_dataset(tmp_path / "dataset"))
+    shown = lapactl_json("data", "show", dataset.url)
+    assert shown["num_episodes"] == len(dataset)
+    assert shown["revision"] == dataset.revision
+    text = lapactl("data", "show", dataset.url, "--episodes", "1").stdout
+    assert dataset.index["episode"][0].as_py() in text
+    assert dataset.revision in text
+
+
+def test_show_says_where_no_dataset_is(lapactl, tmp_path):
+    result = lapactl("data", "show", tmp_path)
+    assert result.exit_code == 3
+    assert "dataset.json" in result.stderr

@@ -1,0 +1,80 @@
+"""A stage's process is followed, stopped gently, and explained when it fails."""
+
+import os
+import signal
+import sys
+import threading
+import time
+
+from lapactl.failures import explain_failure
+from lapactl.process import run_process
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def test_events_arrive_whole_and_in_order(tmp_path):
+    code = """
+import os
+with open(os.environ["LAPA_PROGRESS_FILE"], "a", buffering=1) as file:
+    for step in range(3):
+        file.write('{"phase": "train", "step": %d}\\n' % step)
+    file.write('{"phase": "cut sho')
+"""
+    events = []
+    ended = run_process(python(code), log=tmp_path / "log", on_event=events.append)
+    assert ended == (0, False)
+    assert [event["step"] for event in events] == [0, 1, 2]
+
+
+def test_what_it_says_is_in_the_log_and_nowhere_else(tmp_path, capfd):
+    run_process(python("import sys; print('out'); print('err', file=sys.stderr)"), log=tmp_path / "log", on_event=id)
+    assert sorted((tmp_path / "log").read_text().split()) == ["err", "out"]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_ctrl_c_lets_the_stage_save_before_it_ends(tmp_path):
+    saved = tmp_path / "saved"
+    ready = tmp_path / "ready"
+    code = f"""
+import pathlib, signal, sys, time
+def save(*_):
+    pathlib.Path({str(saved)!r}).write_text("step 7")
+    sys.exit(75)
+signal.signal(signal.SIGTERM, save)
+pathlib.Path({str(ready)!r}).touch()
+time.sleep(60)
+"""
+
+    def press_ctrl_c():
+        while not ready.exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press_ctrl_c).start()
+    ended = run_process(python(code), log=tmp_path / "log", on_event=id)
+    assert ended.was_interrupted
+    assert ended.exit_code == 75
+    assert saved.read_text() == "step 7"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_users_error_is_told_whole_without_its_traceback():
+    words = """2026-01-01 00:00:00 INFO rank=0 lapa starting
+Traceback (most recent call last):
+  File "x.py", line 1
+LabelMismatch: the labels were made with window 3, the run asks for 5.
+Set laq.window_seconds=0.3, or label again.
+E0101 00:00:00.000000 1 torch/distributed/elastic: failed (exitcode: 3)
+"""
+    assert explain_failure(words) == (
+        "LabelMismatch: the labels were made with window 3, the run asks for 5.\n"
+        "Set laq.window_seconds=0.3, or label again."
+    )
+
+
+def test_any_other_failure_shows_the_end_of_the_log():
+    told = explain_failure("\n".join(f"line {index}" for index in range(100)))
+    assert "line 99" in told
+    assert "line 50" not in told

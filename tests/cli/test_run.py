@@ -1,0 +1,172 @@
+"""`lapactl run`: what is planned, skipped, restarted, reported. Stages are stood in for by tiny programs."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lapa.config.load import load_run
+from lapa.config.stages import STAGES
+
+RUN = {
+    "name": "tiny",
+    "videos": {"kind": "ingest", "source": {"kind": "videos", "url": "clips"}},
+    "pretrain": None,
+    "finetune": None,
+    "evaluate": None,
+}
+
+STAND_IN = """
+import json, os, pathlib, sys
+from lapa import files
+from lapa.config.load import load_run
+from lapa.stages.plan import fingerprint, stage_folder
+from lapa.stages.results import Artifact, StageResult, write_result
+stage, path = sys.argv[-2:]
+run = load_run(path)
+folder = stage_folder(run, stage)
+with open(os.environ["LAPA_PROGRESS_FILE"], "a") as file:
+    file.write(json.dumps({"stage": stage, "phase": "work", "step": 5, "steps": 10, "rate": 2.5}) + "\\n")
+BODY
+write_result(StageResult(stage=stage, name=run.name, fingerprint=fingerprint(run, stage), folder=folder, inputs={},
+    outputs={"videos": Artifact(url=files.join(run.work_url, "made"), digest="d")},
+    metrics={"success_rate": 0.5}, messages=("all is well",), seconds=61.0))
+"""
+
+
+@pytest.fixture
+def run_file(tmp_path: Path) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump({**RUN, "work_url": str(tmp_path / "work")}))
+    return path
+
+
+@pytest.fixture
+def stage_program(monkeypatch):
+    """`stage_program(code)`: what every stage does before it writes its result."""
+
+    def stand_in(code: str = "") -> None:
+        program = STAND_IN.replace("BODY", code)
+        monkeypatch.setattr(
+            "lapactl.chain.command_of",
+            lambda run, planned, *, nproc: [sys.executable, "-c", program, planned.stage, str(run_file_of(run))],
+        )
+
+    def run_file_of(run) -> Path:
+        return Path(run.work_url) / "runs" / f"{run.name}.yaml"
+
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
+    return stand_in
+
+
+def test_a_dry_run_prints_a_run_that_can_be_run_and_starts_nothing(lapactl, run_file, tmp_path):
+    result = lapactl("run", run_file, "--dry-run")
+    assert result.exit_code == 0
+    again = tmp_path / "again.yaml"
+    again.write_text(result.stdout)
+    assert load_run(str(again)) == load_run(str(run_file))
+    commands = [line for line in result.stdout.splitlines() if line.startswith("# ")]
+    assert [line.split()[-2] for line in commands] == ["ingest", "laq", "label"]
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_dry_run_lists_every_stage_of_the_run_and_its_baselines(lapactl_json):
+    planned = [(item["stage"], item["name"]) for item in lapactl_json("run", "tabletop", "--dry-run")["stages"]]
+    assert [stage for stage, name in planned if name == "tabletop"] == list(STAGES)
+    assert ("finetune", "scratch") in planned
+    assert ("ingest", "scratch") not in planned
+
+
+@pytest.mark.parametrize(
+    "words", [("laq", "--config", "tabletop"), ("tabletop", "--stage", "laq"), ("laq",)], ids=" ".join
+)
+def test_one_stage_can_be_named_in_three_ways(lapactl_json, words):
+    planned = lapactl_json("run", *words, "--dry-run")["stages"]
+    assert {item["stage"] for item in planned} == {"laq"}
+
+
+def test_several_processes_start_training_stages_under_torchrun(lapactl_json):
+    settings = ("--set", "engine.kind=deepspeed", "--nproc", 2)
+    planned = lapactl_json("run", "tabletop", *settings, "--dry-run")["stages"]
+    launched = {item["stage"] for item in planned if "torch.distributed.run" in item["command"]}
+    assert launched == {"laq", "label", "pretrain", "finetune"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("tabletop", "--stage", "lag"), "'lag' is not a stage; valid: ingest, laq"),
+        (("tabletop", "--force", "everything"), "'everything' is not a stage"),
+        (("laq", "--stage", "label"), "give one of them"),
+        (("lapa", "--config", "tabletop"), "give one of them"),
+        (("tabletop", "--nproc", "2"), "--set engine.kind=deepspeed"),
+        (("tabletop", "--set", "finetune=null", "--set", "baselines={}", "--stage", "finetune"), "no stage 'finetune'"),
+        (("tabletop", "--set", "laq"), "key.path=value"),
+    ],
+)
+def test_contradictions_are_refused_with_the_remedy(lapactl, words, said):
+    result = lapactl("run", *words, "--dry-run")
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_finished_stage_is_skipped_and_force_makes_it_again(lapactl_json, run_file, stage_program, tmp_path):
+    stage_program(f"open({str(tmp_path / 'starts')!r}, 'a').write('x')")
+    command = ("run", run_file, "--stage", "ingest")
+    assert [item["was_skipped"] for item in lapactl_json(*command)["stages"]] == [False]
+    assert [item["was_skipped"] for item in lapactl_json(*command)["stages"]] == [True]
+    assert [item["was_skipped"] for item in lapactl_json(*command, "--force", "ingest")["stages"]] == [False]
+    assert (tmp_path / "starts").read_text() == "xx"
+
+
+def test_progress_and_verdicts_are_words_and_results_are_data(lapactl, run_file, stage_program):
+    stage_program()
+    result = lapactl("run", run_file, "--stage", "ingest")
+    assert result.exit_code == 0
+    assert "5/10 steps, 2.5 steps/s, 2s left" in result.stderr
+    assert "all is well" in result.stderr
+    assert "hint: run the rest with `lapactl run" in result.stderr
+    assert "1m 01s" in result.stdout
+    assert "all is well" not in result.stdout
+
+
+def test_a_stage_that_asks_for_a_restart_is_started_again(lapactl_json, run_file, stage_program, tmp_path):
+    starts = tmp_path / "starts"
+    stage_program(f"""
+open({str(starts)!r}, "a").write("x")
+if len(open({str(starts)!r}).read()) < 3:
+    sys.exit(75)
+""")
+    lapactl_json("run", run_file, "--stage", "ingest")
+    assert starts.read_text() == "xxx"
+
+
+def test_a_failing_stage_ends_the_run_with_its_error_code_and_log(lapactl, run_file, stage_program, tmp_path):
+    stage_program("""
+print("CodebookCollapsed: perplexity 1.01 is below 1.5. Lower the learning rate.", file=sys.stderr)
+sys.exit(5)
+""")
+    result = lapactl("run", run_file, "--stage", "ingest")
+    log = tmp_path / "work" / "logs" / "tiny" / "ingest.log"
+    assert result.exit_code == 5
+    assert "CodebookCollapsed: perplexity 1.01 is below 1.5. Lower the learning rate." in result.stderr
+    assert str(log) in result.stderr
+    assert log.exists()
+    assert result.stdout == ""
+
+
+def test_a_stage_without_its_input_names_the_stage_to_run_first(lapactl, run_file):
+    result = lapactl("run", run_file, "--stage", "laq")
+    assert result.exit_code == 3
+    assert "lapactl run ingest" in result.stderr
+
+
+def test_json_output_is_one_value(lapactl, run_file, stage_program):
+    stage_program()
+    result = lapactl("run", run_file, "--stage", "ingest", "--output", "json")
+    printed = json.loads(result.stdout)
+    assert printed["run"] == "tiny"
+    assert printed["stages"][0]["metrics"] == {"success_rate": 0.5}
