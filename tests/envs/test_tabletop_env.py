@@ -85,7 +85,7 @@ def test_every_policy_begins_in_the_same_states_with_equally_many_of_each_kind()
 
 def test_doing_nothing_never_succeeds_and_moving_at_random_hardly_does():
     rng = np.random.default_rng(0)
-    config = TabletopEvaluation(episodes=60)
+    config = TabletopEvaluation(episodes=30)
     assert evaluate(idle, config).success_rate == 0
     assert evaluate(lambda o, _: chunks(rng.uniform(-1, 1, (len(o), 1, 2))), config).success_rate < 0.15
 

@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from lapa.config.data import TabletopSource
-from lapa.data.video import decode
+from lapa.data.video import decode, encode_mp4
 from lapa.envs.tabletop.drawing import draw
 from lapa.envs.tabletop.lerobot import video_path
-from lapa.envs.tabletop.recording import MANIFEST, record, record_demonstrations, record_videos
+from lapa.envs.tabletop.recording import ENCODING, MANIFEST, record, record_demonstrations, record_videos
 from lapa.envs.tabletop.rollouts import oracle_rollout
 from lapa.envs.tabletop.tasks import parse_instruction
 from lapa.errors import ConfigError
@@ -39,9 +39,6 @@ def test_videos_read_back_with_their_instructions_and_no_actions(tmp_path: Path)
 
 
 def test_small_motions_survive_the_encoding(tmp_path: Path):
-    from lapa.data.video import encode_mp4
-    from lapa.envs.tabletop.recording import ENCODING
-
     rollout = oracle_rollout(np.random.default_rng(0), kind="reach", noise=0.2)
     frames = np.stack([draw(state, 48) for state in rollout.states]).astype(float)
     decoded = np.stack(list(decode(encode_mp4(frames.astype(np.uint8), 10, ENCODING)))).astype(float)

@@ -68,7 +68,8 @@ def _to_pixels(position: np.ndarray, scale: float) -> np.ndarray:
 
 
 def _fixed(points: np.ndarray) -> np.ndarray:
-    return np.rint(points * (1 << _SHIFT)).astype(np.int32)
+    fixed: np.ndarray = np.rint(points * (1 << _SHIFT)).astype(np.int32)
+    return fixed
 
 
 def _draw_block(canvas: np.ndarray, name: BlockName, centre: np.ndarray, angle: float, radius: float) -> None:
