@@ -88,7 +88,6 @@ def _spec(config: FinetuneConfig, dataset: Dataset, pretrained: str | None) -> V
         image_mean=dataset.info.frame_mean,
         image_std=dataset.info.frame_std,
         frame_size=dataset.info.image_size,
-        frame_resize=dataset.info.resize,
         **state,
     )
 

@@ -15,7 +15,7 @@ from lapa.models.storage import model_digest
 from lapa.stages.context import Stage
 from lapa.stages.results import Artifact
 from lapa.training.checkpoints import Checkpoints
-from lapa.training.engine import Engine, build_engine
+from lapa.training.engine import build_engine
 from lapa.training.fit import FitResult, fit
 from lapa.training.hooks import Hook, MetricsHook, ProgressHook
 from lapa.training.task import Task
@@ -60,37 +60,29 @@ def train(
                 max_batches=config.validation_batches,
             )
 
-        result = fit(
-            task,
-            engine,
-            batches,
-            held_out,
-            config,
-            Checkpoints(
-                files.join(stage.folder, "checkpoints"),
-                keep=config.keep_checkpoints,
-                resolved_run=run.model_dump(mode="json"),
-            ),
-            _hooks(stage),
-            seed=run.seed,
+        checkpoints = Checkpoints(
+            files.join(stage.folder, "checkpoints"),
+            keep=config.keep_checkpoints,
+            resolved_run=run.model_dump(mode="json"),
         )
-        return result, export_model(stage, engine, task)
+        result = fit(task, engine, batches, held_out, config, checkpoints, _hooks(stage), seed=run.seed)
+        return result, _keep_model(stage, checkpoints)
     finally:
         engine.close()
 
 
-def export_model(stage: Stage, engine: Engine, task: Task) -> Artifact:
-    """Write the trained model (its moving average, where one is kept) to the stage's folder."""
+def _keep_model(stage: Stage, checkpoints: Checkpoints) -> Artifact:
+    """Copy the last checkpoint's model to where later stages look for it."""
     url = files.join(stage.folder, "model")
-    with engine.averaged_weights():
-        state = engine.full_state()
     if not stage.is_main:
         return Artifact(url=url, digest="")
+    last = checkpoints.latest()
+    assert last is not None, "fit ends with a checkpoint"
     with tempfile.TemporaryDirectory(prefix="lapa-model-") as scratch:
-        task.save(Path(scratch), state)
-        files.upload(Path(scratch), url, last="config.json")
+        model = files.local_copy(files.join(last, "model"), Path(scratch))
+        files.upload(model, url, last="config.json")
     return Artifact(url=url, digest=model_digest(url))
 
 
 def _hooks(stage: Stage) -> list[Hook]:
-    return [MetricsHook(stage.tracker), ProgressHook(stage.progress)]
+    return [MetricsHook(stage.tracker), ProgressHook(stage.name)]
