@@ -75,8 +75,8 @@ class SampleTable:
 
     @property
     def shards(self) -> Int64[np.ndarray, " e"]:
-        shards: np.ndarray = self.dataset.index["shard"].to_numpy()
-        return shards.astype(np.int64)[self.rows]
+        shards: np.ndarray = self.dataset.index["shard"].to_numpy()[self.rows]
+        return shards.astype(np.int64)
 
     def take(self, episodes: Int64[np.ndarray, " m"]) -> Self:
         return replace(self, rows=self.rows[episodes], counts=self.counts[episodes], windows=self.windows[episodes])

@@ -1,6 +1,8 @@
 """The stream keeps the order's promises with real frames, whatever the number of ranks and workers."""
 
 import itertools
+import multiprocessing
+import os
 import shutil
 
 import numpy as np
@@ -85,6 +87,17 @@ def test_batches_are_the_same_for_every_number_of_workers(dataset, workers):
         assert ours.instructions == theirs.instructions
         for name in ("episode", "timestep", "current", "future", "actions", "action_is_real", "proprioception"):
             assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
+
+
+def test_workers_outlive_a_signal_to_the_process_group(dataset):
+    before = set(multiprocessing.active_children())
+    settings = StreamConfig(lanes=8, workers=1)
+    stream = training_batches(
+        dataset, PAIRS, settings, batch_size=BATCH, seed=0, start_step=0, rank=0, world_size=1
+    )  # fmt: skip
+    next(stream)
+    (worker,) = set(multiprocessing.active_children()) - before
+    assert os.getpgid(worker.pid) != os.getpgid(0)
 
 
 @pytest.mark.parametrize("start", [1, 5, 11])
