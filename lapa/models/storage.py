@@ -90,7 +90,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
             kept[name] = tensor.clone(memory_format=torch.contiguous_format)
         storages.add(address)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(kept, path, metadata={"format": "pt", "tied": json.dumps(tied, sort_keys=True)})
+    # One metadata key only: safetensors writes several in random order, and equal weights must be equal bytes.
+    save_file(kept, path, metadata={"tied": json.dumps(tied, sort_keys=True)})
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -179,7 +179,7 @@ class DeepSpeedEngine(StatefulEngine):
             return
         start = part.numel() * self.rank
         mine = value.flatten()[start : start + part.numel()]
-        part.view(-1)[: mine.numel()].copy_(mine)
+        part.data.view(-1)[: mine.numel()].copy_(mine)
 
     def _assembled(self, parameter: Any, part: Tensor) -> Tensor:
         if self.stage < 3:
