@@ -64,9 +64,12 @@ class LineageNode:
 
 
 def require_manifest(source: str) -> None:
-    """The usual verifier: a model folder is complete when its `config.json` exists."""
-    if not exists(join(source, "config.json")):
-        raise TrackingError(f"{source} has no config.json, so it is no complete model folder; nothing was registered.")
+    """The usual verifier: a model folder is complete with its `config.json`, a policy with its `manifest.json`."""
+    if not any(exists(join(source, name)) for name in ("config.json", "manifest.json")):
+        raise TrackingError(
+            f"{source} has neither config.json nor manifest.json, so it is no complete model folder; nothing was "
+            "registered. Let the stage that makes it finish first."
+        )
 
 
 class Registry:
@@ -94,12 +97,18 @@ class Registry:
         description: str = "",
         verify: Callable[[str], None] = require_manifest,
     ) -> ModelVersion:
-        """Add a version, after ``verify`` has read the files; the same digest again gives the version there is."""
+        """Add a version, after ``verify`` has read the files.
+
+        The same digest again gives the version there is; tags it does not have yet are added, so that an
+        evaluation can tell its numbers of a policy that finetuning registered. What a version was made
+        from never changes.
+        """
         verify(source_url)
         self._ensure(name)
         if known := self.find(name, digest=digest):
             logger.info("registered name=%s version=%d digest=%s already", name, known.version, digest[:12])
-            return known
+            self.set_tags(name, known.version, {k: v for k, v in (tags or {}).items() if k not in known.tags})
+            return self.get(name, known.version)
         every_tag = {**(tags or {}), DIGEST_TAG: digest, INPUTS_TAG: json.dumps(inputs, sort_keys=True)}
         try:
             made = self._ask(

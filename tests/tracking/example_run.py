@@ -23,7 +23,8 @@ SCORES = {"tabletop": 0.62, "scratch": 0.36, "vpt": 0.51}
 
 def example_config(work: Path) -> RunConfig:
     run = load_run("tabletop", [f"work_url={work}"])
-    return run.model_copy(update={"baselines": {"scratch": {"pretrain": None}, "vpt": {"laq.window_seconds": 0.3}}})
+    scratch = {"pretrain": None, "finetune.backbone": {"kind": "convolutional"}}
+    return run.model_copy(update={"baselines": {"scratch": scratch, "vpt": {"laq.window_seconds": 0.3}}})
 
 
 def write_dataset(folder: Path, *, has_actions: bool, instructions: tuple[str, ...] = INSTRUCTIONS) -> None:
@@ -109,7 +110,8 @@ def _evaluation(rate: float) -> dict[str, float]:
     spread = 1.96 * math.sqrt(rate * (1 - rate) / 180)
     return {
         "success_rate": rate, "success_low": rate - spread, "success_high": rate + spread, "episodes": 180.0,
-        "oracle_success_rate": 0.978, "oracle_success_low": 0.944, "oracle_success_high": 0.991, "oracle_episodes": 180.0,
+        "oracle_success_rate": 0.978, "oracle_success_low": 0.944, "oracle_success_high": 0.991,
+        "oracle_episodes": 180.0,
         "success_rate/push_to_object": rate + 0.05, "success_rate/push_to_side": rate - 0.05,
         "held_out/ratio": 0.9 - 0.6 * rate, "held_out/timesteps": 412.0,
         "held_out/mae/x": 0.011 - 0.008 * rate, "held_out/mae/y": 0.012 - 0.008 * rate,

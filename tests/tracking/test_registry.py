@@ -48,6 +48,17 @@ def test_registering_the_same_files_twice_gives_the_same_version(registry: Regis
     assert [model.version for model in registry.list_models(LAQ_MODEL)] == [2, 1]
 
 
+def test_registering_again_adds_tags_and_keeps_what_there_is(registry: Registry, work: Path) -> None:
+    add(registry, work, POLICY_MODEL, "d1", VIDEOS)
+    url = model_folder(work, "d1")
+    tags = {"lapa.metric.success_rate": "0.62"}
+    again = registry.register(
+        POLICY_MODEL, url, digest="d1", inputs={"policy": {"url": url, "digest": "d1"}}, tags=tags
+    )
+    assert again.tags["lapa.metric.success_rate"] == "0.62"
+    assert again.inputs == VIDEOS
+
+
 def test_an_incomplete_model_folder_is_not_registered(registry: Registry, work: Path) -> None:
     (work / "half").mkdir()
     with pytest.raises(TrackingError, match="no complete model folder"):

@@ -44,9 +44,8 @@ class Server:
             )
         deadline = time.monotonic() + 120
         while not self._answers():
-            assert time.monotonic() < deadline and self._process.poll() is None, (
-                self.folder / "server.log"
-            ).read_text()
+            log = (self.folder / "server.log").read_text()
+            assert time.monotonic() < deadline and self._process.poll() is None, log
             time.sleep(0.2)
 
     def kill(self) -> None:
@@ -72,6 +71,7 @@ def server(tmp_path: Path, template_store: Path) -> Iterator[Server]:
     server.kill()
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_and_comes_back_has_the_whole_run(server: Server, tmp_path: Path) -> None:
     tracker = open_tracker(
         TrackingConfig(uri=server.uri),

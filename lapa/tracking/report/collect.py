@@ -1,6 +1,7 @@
 """Reads a run's stage folders and datasets into a `RunSummary`. What is missing is shown as missing."""
 
 import importlib.metadata
+import json
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -70,15 +71,24 @@ def _codebook(run: RunConfig) -> CodebookRules:
 
 
 def _find_folders(work_url: str, names: list[str]) -> dict[str, dict[str, str]]:
-    newest: dict[tuple[str, str], tuple[str, str]] = {}
+    """The newest result of each arm and stage, and what those were made from."""
+    results = []
     for entry in files.list_names(work_url):
-        folder = files.join(work_url, entry)
-        if entry.split("-")[0] not in STAGES or not files.exists(files.join(folder, "result.json")):
-            continue
-        result = files.read_json(files.join(folder, "result.json"))
-        key = (result["name"], result["stage"])
-        newest[key] = max(newest.get(key, ("", "")), (result.get("finished", ""), folder))
-    return {name: {stage: folder for (owner, stage), (_, folder) in newest.items() if owner == name} for name in names}
+        url = files.join(work_url, entry, "result.json")
+        if entry.split("-")[0] in STAGES and files.exists(url):
+            results.append((files.join(work_url, entry), files.read_json(url)))
+    results.sort(key=lambda item: item[1].get("finished", ""))
+    found: dict[str, dict[str, str]] = {}
+    for name in names:
+        mine = {result["stage"]: (folder, result) for folder, result in results if result["name"] == name}
+        for stage in reversed(STAGES):  # a shared stage carries the name of the arm that came first
+            if stage in mine:
+                needs = {item["digest"] for item in mine[stage][1].get("inputs", {}).values()}
+                for folder, result in results:
+                    if needs & {item["digest"] for item in result.get("outputs", {}).values()}:
+                        mine.setdefault(result["stage"], (folder, result))
+        found[name] = {stage: folder for stage, (folder, _) in mine.items()}
+    return found
 
 
 def _arm(name: str, run: RunConfig, arm: RunConfig, folders: Mapping[str, str]) -> ArmSummary:
@@ -184,5 +194,5 @@ def _versions() -> dict[str, str]:
 
 
 def _short(value: Any) -> str:
-    text = "null" if value is None else str(value)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False).replace('"', "")
     return text if len(text) <= 80 else text[:79] + "…"

@@ -22,7 +22,8 @@ QUIET = ("learning_rate", "gradient_norm", "speed/")
 """Curves that stand behind a click."""
 SPLITS = {"train": 0, "validation": 1}
 """Colour of each split, the same in every chart."""
-CODEBOOK = ("perplexity", "joint_", "dead_", "relative_error", "probe_r2", "revived_codes")
+CODEBOOK = ("perplexity", "joint_", "dead_", "relative_error", "probe_r2", "revived_codes",
+            "reconstruction_error", "copy_error")  # fmt: skip
 """How the names of the codebook's own metrics begin."""
 
 
@@ -111,18 +112,20 @@ def codebook_charts(stage: StageSummary | None, rules: CodebookRules) -> list[Ma
     shares = {"dead codes": "dead_share", "latent actions seen": "joint_coverage"}
     probes = {name.removeprefix("validation/probe_r2/"): p for name, p in history.items() if "/probe_r2/" in name}
     joint = _validation(stage, {"validation": "joint_perplexity"})
+    errors = {"model": "reconstruction_error", "copying the current frame": "copy_error"}
     relative = _validation(stage, {"validation": "relative_error"})
     charts = [
         Chart(title="Codes in use (perplexity)", series=usage, unit=f"of {size}", low=0.0, high=float(size),
               references=(line,), styles=SPLITS),
         Chart(title="Perplexity per position", series=positions, unit=f"of {size}", low=0.0, high=float(size),
               references=(line,)),
-        Chart(title="Latent actions in use (joint perplexity)", series=joint,
+        Chart(title="Latent actions in use", series=joint,
               unit=f"of {size**rules.codes_per_pair:,}", low=0.0, styles=SPLITS),
         Chart(title="Dead codes, joint coverage", series=_validation(stage, shares), unit="share", low=0.0, high=1.0),
         Chart(title="Error relative to copying the frame", series=relative, low=0.0,
               references=(Reference(value=1.0, label="no better than copying"),), styles=SPLITS),
-        Chart(title="True motion a linear probe reads off the codes", series=probes, unit="R²", high=1.0),
+        Chart(title="Squared error of the predicted frame", series=_validation(stage, errors), low=0.0),
+        Chart(title="True motion read off the codes", series=probes, unit="R² of a linear probe", high=1.0),
     ]  # fmt: skip
     return [drawn for chart in charts if (drawn := draw(chart))]
 
@@ -185,9 +188,9 @@ def headline_numbers(summary: RunSummary) -> list[tuple[str, str, str]]:
     if laq is not None and (perplexity := validation_value(laq, "perplexity")) is not None:
         facts.append(("Codes in use", f"{perplexity:.1f}", f"of {summary.codebook.codebook_size}, per position"))
     if hours := sum(dataset.hours for dataset in summary.datasets):
-        facts.append(("Data", f"{hours:.2g} h", f"{sum(d.episodes for d in summary.datasets):,} episodes"))
+        facts.append(("Data", _rounded(3600 * hours), f"{sum(d.episodes for d in summary.datasets):,} episodes"))
     if seconds := sum(stage.seconds for stage in summary.main.stages):
-        facts.append(("Time, all stages", duration(seconds), "of this run, without its baselines"))
+        facts.append(("Time, all stages", _rounded(seconds), "of this run, without its baselines"))
     return facts
 
 
@@ -199,6 +202,13 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _rounded(seconds: float) -> str:
+    """One number and its unit: `11 min`."""
+    limits = ((90.0, 1.0, "s"), (5400.0, 60.0, "min"), (math.inf, 3600.0, "h"))
+    _, size, unit = next(limit for limit in limits if seconds < limit[0])
+    return f"{seconds / size:.2g} {unit}" if seconds / size < 10 else f"{seconds / size:,.0f} {unit}"
 
 
 def _success(arm: ArmSummary) -> SuccessRow | None:

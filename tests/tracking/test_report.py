@@ -1,0 +1,180 @@
+"""The report page, built from invented runs on disk."""
+
+import random
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from lapa.config.run import RunConfig
+from lapa.tracking.report.charts import Chart, Reference, draw, number, ticks
+from lapa.tracking.report.collect import collect_run
+from lapa.tracking.report.health import judge
+from lapa.tracking.report.page import build_report
+from lapa.tracking.report.summary import CodebookRules, StageSummary
+from tests.tracking.example_run import INSTRUCTIONS, example_config, write_dataset, write_laq, write_run
+
+HOSTILE = "<script>alert('x')</script> & \"push\""
+
+
+class Links(HTMLParser):
+    """Every address a browser would fetch, and every element seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attributes:
+            is_link = name == "href" and tag == "a"
+            if name in ("src", "href", "srcset", "data", "poster") and not is_link:
+                self.fetched.append(value or "")
+
+
+def parsed(html: str) -> Links:
+    links = Links()
+    links.feed(html)
+    return links
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> tuple[RunConfig, str]:
+    run = write_run(tmp_path)
+    return run, build_report(collect_run(str(tmp_path), run))
+
+
+def test_the_page_needs_nothing_but_itself(report: tuple[RunConfig, str]) -> None:
+    links = parsed(report[1])
+    assert links.fetched and all(address.startswith("data:") for address in links.fetched)
+    assert "script" not in links.tags and "link" not in links.tags and "iframe" not in links.tags
+    assert not re.search(r"url\(|@import", report[1])
+
+
+def test_the_page_tells_success_with_intervals_for_every_arm(report: tuple[RunConfig, str]) -> None:
+    html = report[1]
+    assert "62.0 %</b> [54.9, 69.1]" in html
+    assert "36.0 %</b> [29.0, 43.0]" in html
+    assert "scripted oracle" in html and "97.8 %" in html
+    assert html.index("62.0 %") < html.index("51.0 %") < html.index("36.0 %") < html.index("97.8 %")
+    assert "pretrain = null" in html
+
+
+def test_the_page_tells_data_lineage_times_and_how_to_repeat(report: tuple[RunConfig, str]) -> None:
+    html = report[1]
+    for expected in ("CC0-1.0", "4 min 26 s", "x86_64, 2 cores", "lapactl run run.yaml", "min_perplexity"):
+        assert expected in html
+    assert all(text in html for text in INSTRUCTIONS)
+    made = set(re.findall(r'id="made-([0-9a-f]+)"', html))
+    used = set(re.findall(r'href="#made-([0-9a-f]+)"', html))
+    assert used and used <= made
+    assert html.count('class="thumbs"') == 2 and html.count("image/jpeg") == 6
+
+
+def test_text_from_the_data_cannot_become_markup(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    dataset = tmp_path / "datasets" / "videos"
+    for file in dataset.rglob("*"):
+        if file.is_file():
+            file.unlink()
+    (dataset / "shards").rmdir()
+    write_dataset(dataset, has_actions=False, instructions=(HOSTILE, "<img src=http://evil/x>"))
+    html = build_report(collect_run(str(tmp_path), run))
+    assert "<script" not in html and "&lt;script&gt;" in html
+    assert all(address.startswith("data:") for address in parsed(html).fetched)
+
+
+def test_a_collapsed_codebook_is_called_collapsed_with_advice(tmp_path: Path) -> None:
+    run = write_run(tmp_path, perplexity=1.1)
+    html = build_report(collect_run(str(tmp_path), run))
+    assert 'class="verdict collapsed"' in html
+    assert "laq.window_seconds" in html and "kind=fsq" in html
+
+
+def test_a_run_that_has_not_begun_is_a_page_too(tmp_path: Path) -> None:
+    html = build_report(collect_run(str(tmp_path), example_config(tmp_path)))
+    assert html.count("not yet run") >= 6
+    assert "No dataset has been ingested yet" in html
+    assert "not known yet" in html
+
+
+def test_a_stage_under_way_shows_its_curves(tmp_path: Path) -> None:
+    run = example_config(tmp_path)
+    write_laq(tmp_path, run.name, random.Random(0), 5.0)
+    folder = tmp_path / "laq-0000000000"
+    (folder / "result.json").unlink()
+    summary = collect_run(str(tmp_path), run, folders={run.name: {"laq": str(folder)}})
+    html = build_report(summary)
+    assert "not finished" in html
+    assert "Codes in use (perplexity)" in html
+    assert 'class="verdict healthy"' in html
+
+
+def test_shared_stages_of_a_baseline_are_not_called_missing(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    vpt = next(arm for arm in collect_run(str(tmp_path), run).arms if arm.name == "vpt")
+    assert {stage.stage: stage.state for stage in vpt.stages}["pretrain"] == "done"
+
+
+def test_only_the_newest_picture_of_a_kind_is_shown(tmp_path: Path) -> None:
+    summary = collect_run(str(tmp_path), write_run(tmp_path))
+    laq = summary.main.stage("laq")
+    assert laq is not None
+    assert [picture.name for picture in laq.pictures] == ["code-atlas", "reconstruction"]
+
+
+RULES = CodebookRules(codebook_size=8, codes_per_pair=2, min_perplexity=1.5, quantizer="nsvq")
+
+
+@pytest.mark.parametrize(
+    ("metrics", "verdict"),
+    [
+        ({"perplexity": 6.0}, "healthy"),
+        ({"perplexity": 1.2}, "collapsed"),
+        ({"perplexity": 2.5}, "weak"),
+        ({"perplexity": 6.0, "dead_share": 0.5}, "weak"),
+        ({"perplexity": 6.0, "relative_error": 1.05}, "weak"),
+        ({}, "unknown"),
+    ],
+)
+def test_the_verdict_follows_from_the_numbers(metrics: dict[str, float], verdict: str) -> None:
+    stage = StageSummary(arm="a", stage="laq", state="done", metrics=metrics)
+    health = judge(stage, RULES)
+    assert health.verdict == verdict
+    assert bool(health.advice) == (verdict in ("collapsed", "weak"))
+
+
+def test_a_position_that_is_not_used_makes_a_codebook_weak() -> None:
+    history = {"validation/perplexity/position-0": [(10, 7.0)], "validation/perplexity/position-1": [(10, 1.0)]}
+    stage = StageSummary(arm="a", stage="laq", state="done", metrics={"perplexity": 6.0}, history=history)
+    assert "position 1 says almost nothing" in judge(stage, RULES).headline
+
+
+def test_axes_have_round_ticks() -> None:
+    assert ticks(0, 8) == [0, 2, 4, 6, 8]
+    assert ticks(13, 1990) == [500, 1000, 1500]
+    assert ticks(-0.25, 1) == [0, 0.5, 1]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (20, "20"), (0.5, "0.5"), (100_000, "100k"), (0.00012, "1.2e-4"), (float("nan"), "n/a")],
+)
+def test_numbers_are_short(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    "points",
+    [[(5, 1.0)], [(0, 3.0), (10, 3.0)], [(0, float("nan")), (1, 2.0)], [(i, 10.0**-i) for i in range(8)],
+     [(i, -1.0) for i in range(1000)]],
+)  # fmt: skip
+def test_any_curve_can_be_drawn(points: list[tuple[int, float]]) -> None:
+    svg = draw(Chart(title="x", series={"a": points}, references=(Reference(value=1.0, label="line"),)))
+    assert "<path" in svg and "nan" not in svg.replace("n/a", "")
+
+
+def test_a_curve_without_numbers_is_no_chart() -> None:
+    assert draw(Chart(title="x", series={"a": [(0, float("nan"))], "b": []})) == ""
