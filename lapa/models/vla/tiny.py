@@ -106,13 +106,13 @@ def _write_llava(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
 
 def _write_paligemma(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     config = transformers.PaliGemmaConfig(
-        vision_config=transformers.SiglipVisionConfig(**_VISION, projection_dim=32),
+        vision_config=transformers.SiglipVisionConfig(**(_VISION | {"projection_dim": 32})),
         text_config=transformers.GemmaConfig(**_TEXT, head_dim=8),
         image_token_index=_id("<image>"),
         projection_dim=32,
     )
     images = transformers.SiglipImageProcessorPil(size={"height": 32, "width": 32})
-    images.image_seq_length = 16
+    setattr(images, "image_seq_length", 16)  # noqa: B010  (where PaliGemma's processor looks for it)
     config.save_pretrained(folder)
     transformers.PaliGemmaProcessor(image_processor=images, tokenizer=tokenizer).save_pretrained(folder)
 

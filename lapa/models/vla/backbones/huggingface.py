@@ -76,7 +76,7 @@ class HuggingFaceBackbone(Backbone):
             backbone=self,
             attention_mask=prompt["attention_mask"],
             cache=output.past_key_values,
-            shift=self.model.rope_deltas if self._has_grid_positions else None,
+            shift=getattr(self.model, "rope_deltas", None),
             hidden=hidden,
         )
 
@@ -85,7 +85,7 @@ class HuggingFaceBackbone(Backbone):
         self.model.config.save_pretrained(folder)
 
     def _prompt(self, images: Images, instructions: tuple[str, ...]) -> dict[str, Tensor]:
-        dtype = self.model.get_input_embeddings().weight.dtype
+        dtype = self.model.get_input_embeddings().get_parameter("text.weight").dtype
         return {
             name: value.to(images.device, dtype if value.is_floating_point() else value.dtype)
             for name, value in self.prompter(images, instructions).items()
@@ -194,7 +194,7 @@ def _load(config: HuggingFaceConfig, location: str, *, pretrained: bool) -> PreT
 
 def _extend_embedding(model: PreTrainedModel, tokens: TokenTable) -> int:
     """Put the table behind the model's embedding; returns the id of its first row."""
-    text = model.get_input_embeddings()
+    text: Any = model.get_input_embeddings()
     # Image and other placeholder ids may lie past the embedding; new ids must not meet them.
     special = [value for name, value in model.config.to_dict().items() if name.endswith(("_token_id", "_token_index"))]
     first_id = max(text.num_embeddings, *(value + 1 for value in special if isinstance(value, int)), 0)

@@ -14,7 +14,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, AutoTokenizer
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 from lapa.config.vla import HuggingFaceBackbone as HuggingFaceConfig
 from lapa.errors import ConfigError

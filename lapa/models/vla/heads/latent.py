@@ -19,12 +19,14 @@ class LatentHead(nn.Module):
         self.logits = NewLinear(width, codebook_size, std)
 
     def forward(self, hidden: Float[Tensor, "b n d"]) -> Float[Tensor, "b n v"]:
-        return self.logits(hidden).float()
+        logits: Tensor = self.logits(hidden)
+        return logits.float()
 
     def at(self, position: int, hidden: Float[Tensor, "b d"]) -> Float[Tensor, "b v"]:
         """Logits of one position."""
         del position  # every position chooses from the same codebook
-        return self.logits(hidden).float()
+        logits: Tensor = self.logits(hidden)
+        return logits.float()
 
     def suffix(self, codes: Int64[Tensor, "b n"]) -> Int64[Tensor, "b n-1"]:
         """Tokens after the prompt while training: all codes but the last, which nothing follows."""
