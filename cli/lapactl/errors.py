@@ -20,7 +20,8 @@ INTERRUPTED_EXIT_CODE = 130
 
 
 STORAGE_REMEDY = (
-    "Check the path; for S3 check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL, or run `lapactl doctor`."
+    "Check the path; for S3 check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL. "
+    "`lapactl doctor` tries it out."
 )
 
 
