@@ -132,7 +132,8 @@ PRESETS: dict[str, Callable[[], RunConfig]] = {
 def _tabletop(*, videos: int, laq_steps: int, pretrain_steps: int, finetune_steps: int, rollouts: int) -> RunConfig:
     backbone = ConvolutionalBackbone()
     encoding = VideoEncoding(crf=12)
-    stream = StreamConfig(lanes=8, shuffle_samples=1024, validation_share=0.03)
+    # In-process: with clips this small, a worker's messages cost more than the decoding they save.
+    stream = StreamConfig(lanes=8, shuffle_samples=1024, validation_share=0.03, workers=0)
     return RunConfig(
         name="tabletop",
         videos=IngestConfig(
@@ -181,7 +182,7 @@ def _tabletop(*, videos: int, laq_steps: int, pretrain_steps: int, finetune_step
                 schedule=CosineSchedule(),
                 validate_every=min(250, finetune_steps),
             ),
-            stream=StreamConfig(lanes=8, shuffle_samples=1024, validation_share=0.1),
+            stream=stream.model_copy(update={"validation_share": 0.1}),
         ),
         evaluate=EvaluateConfig(simulator=TabletopEvaluation(episodes=rollouts)),
         baselines=_scratch(backbone, learning_rate=3e-3),

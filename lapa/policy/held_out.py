@@ -37,9 +37,10 @@ class HeldOutError:
 
     @property
     def verdict(self) -> str:
-        better, share = self.ratio < 1, abs(1 - self.ratio)
-        word = "smaller" if better else "larger: the policy does not beat it"
-        return f"held-out action error is {share:.0%} {word} than the mean action's, over {self.timesteps} timesteps"
+        share = f"{self.ratio:.0%} of the mean action's, over {self.timesteps} held-out timesteps"
+        if self.ratio < 1:
+            return f"held-out action error is {share}"
+        return f"held-out action error is {share}: the policy does not know more than the average"
 
 
 def held_out_error(
