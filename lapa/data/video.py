@@ -97,6 +97,7 @@ def _x264_options(fps: float, encoding: VideoEncoding) -> dict[str, str]:
         "preset": encoding.preset,
         "g": str(keyframes),
         "bf": "0",  # decode order is display order, so a reader may stop anywhere
+        "mbtree": "0",  # on frames of a few macroblocks it reads unset memory: equal frames gave unequal bytes
         "flags": "+bitexact",
     }
 
