@@ -2,7 +2,7 @@
 
 import io
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -64,6 +64,8 @@ class DatasetInfo(_Record):
     num_shards: int
     image_size: int
     """Frames are squares of this side, in pixels."""
+    resize: Literal["crop", "squash"] = "crop"
+    """How the source's frames became squares; a policy's camera frames are treated alike."""
     fps: tuple[float, ...]
     """Distinct frame rates, ascending."""
     embodiments: dict[str, int]

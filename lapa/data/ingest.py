@@ -219,6 +219,7 @@ def _dataset_info(
         num_frames=sum(row["num_frames"] for row in rows),
         num_shards=len(units),
         image_size=config.image_size,
+        resize=config.resize,
         fps=tuple(sorted({row["fps"] for row in rows})),
         embodiments=dict(sorted(Counter(row["embodiment"] for row in rows).items())),
         licences=dict(sorted(Counter(row["licence"] for row in rows).items())),

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -60,36 +61,23 @@ def _spec(config: FinetuneConfig, dataset: Dataset, pretrained: str | None) -> V
     """The pretrained model's spec with the new head, or a new model's."""
     actions = _action_space(config, dataset)
     proprioception = dataset.info.proprioception if config.use_proprioception else None
-    state = {
+    settings: dict[str, Any] = {
+        "head": config.head,
+        "actions": actions,
         "proprioception_dims": dataset.info.proprioception_dims if config.use_proprioception else 0,
         "proprioception_mean": tuple(proprioception.mean) if proprioception else (),
         "proprioception_std": tuple(proprioception.std) if proprioception else (),
+        "frame_size": dataset.info.image_size,
+        "frame_resize": dataset.info.resize,
     }
-    if pretrained is not None:
-        keep_latent = config.latent_loss_weight > 0
-        base = load_vla_spec(pretrained)
-        codes = {"codes_per_pair": base.codes_per_pair, "codebook_size": base.codebook_size} if keep_latent else {}
-        return VlaSpec.model_validate(
-            {
-                **base.model_dump(),
-                "codes_per_pair": 0,
-                "codebook_size": 0,
-                **codes,
-                **state,
-                "head": config.head,
-                "actions": actions,
-            }
-        )
-    assert config.backbone is not None  # RunConfig checks it
-    return VlaSpec(
-        backbone=config.backbone,
-        head=config.head,
-        actions=actions,
-        image_mean=dataset.info.frame_mean,
-        image_std=dataset.info.frame_std,
-        frame_size=dataset.info.image_size,
-        **state,
-    )
+    if pretrained is None:
+        assert config.backbone is not None  # RunConfig checks it
+        look = {"image_mean": dataset.info.frame_mean, "image_std": dataset.info.frame_std}
+        return VlaSpec(backbone=config.backbone, **look, **settings)
+    base = load_vla_spec(pretrained).model_dump()
+    if config.latent_loss_weight == 0:
+        base |= {"codes_per_pair": 0, "codebook_size": 0}
+    return VlaSpec.model_validate({**base, **settings})
 
 
 def _action_space(config: FinetuneConfig, dataset: Dataset) -> ActionSpace:
