@@ -78,6 +78,9 @@ class DeepSpeedEngine(StatefulEngine):
         for group in self.wrapped.optimizer.param_groups:
             group["lr"] = self.next_learning_rate()
         self.wrapped.step()
+        if self.stage == 3:
+            # DeepSpeed would use a parameter's last gradient again in an update where it has none.
+            self.wrapped.optimizer.grad_partitions_flat_buffer.zero_()
         self.step += 1
         self._update_average()
         return self.wrapped.get_global_grad_norm() if norm is None else norm
@@ -107,6 +110,10 @@ class DeepSpeedEngine(StatefulEngine):
                 self._copy_part(self.average[id(parameter)], parameter, value)
             case _ if self.stage == 0:
                 self._state_of(parameter)[kind].copy_(value)
+            case _ if self.stage == 3:
+                # The setter for whole tensors fails where the last rank's part is padded.
+                part = self._padded_part(parameter, value)
+                self.deepspeed.utils.safe_set_local_optimizer_state(parameter, part, kind)
             case _:
                 self.deepspeed.utils.safe_set_full_optimizer_state(parameter, value, kind)
 
@@ -164,7 +171,8 @@ class DeepSpeedEngine(StatefulEngine):
         self._release(parameter)
         self._copy_part(parameter.ds_tensor.data, parameter, value)
         if parameter.requires_grad:
-            self._copy_part(self.deepspeed.utils.safe_get_local_fp32_param(parameter), parameter, value)
+            part = self._padded_part(parameter, value)
+            self.deepspeed.utils.safe_set_local_fp32_param(parameter, part)
         self._hold(parameter)
 
     def _part(self, parameter: Any) -> Tensor:
@@ -173,13 +181,14 @@ class DeepSpeedEngine(StatefulEngine):
         return part
 
     def _copy_part(self, part: Tensor, parameter: Any, value: Tensor) -> None:
-        """Copy this rank's part of a whole tensor; the last rank's part ends in padding."""
-        if self.stage < 3:
-            part.copy_(value)
-            return
-        start = part.numel() * self.rank
-        mine = value.flatten()[start : start + part.numel()]
-        part.data.view(-1)[: mine.numel()].copy_(mine)
+        """Copy this rank's part of a whole tensor."""
+        part.copy_(value if self.stage < 3 else self._padded_part(parameter, value))
+
+    def _padded_part(self, parameter: Any, value: Tensor) -> Tensor:
+        """This rank's part of a whole tensor under stage 3; the last ranks' parts end in zeros."""
+        size = parameter.ds_tensor.numel()
+        mine = value.flatten()[size * self.rank : size * (self.rank + 1)]
+        return nn.functional.pad(mine, (0, size - mine.numel()))
 
     def _assembled(self, parameter: Any, part: Tensor) -> Tensor:
         if self.stage < 3:

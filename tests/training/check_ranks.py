@@ -6,7 +6,6 @@ Prints one JSON line on rank 0.
 
 import json
 import sys
-import warnings
 from pathlib import Path
 
 import torch
@@ -43,7 +42,6 @@ def train(engine: DeepSpeedEngine, url: str, **changes: object) -> dict[int, flo
 
 def main() -> None:
     stage, folder = int(sys.argv[1]), Path(sys.argv[2])
-    warnings.simplefilter("always")
     engine = build(stage)
     findings: dict[str, object] = {}
     findings["losses"] = train(engine, str(folder / f"zero{stage}"))
