@@ -14,7 +14,7 @@ from lapa.data.frames import Clip, EpisodeReader, Span
 from lapa.data.labels import Labels
 from lapa.data.windows import window_of
 from lapa.errors import DataError
-from lapa.types.batches import Batch
+from lapa.types.batches import NO_CODE, Batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,8 @@ class SampleSpec:
     horizon: int | None = None
     """Also the chunk of this many actions; past the episode's end the last action is repeated."""
     labels: Labels | None = None
-    """Also the codes of the timestep; timesteps without a label are no samples."""
+    """Also the codes of the timestep. Timesteps without a label are no samples, but for action chunks:
+    these keep them, with NO_CODE."""
     proprioception: bool = False
 
     @property
@@ -66,7 +67,7 @@ class SampleTable:
         if spec.window_seconds is not None:
             windows = _windows(spec.window_seconds, fps)
             counts = counts - windows
-        if spec.labels is not None:
+        if spec.labels is not None and spec.horizon is None:
             labelled = index["num_frames"].to_numpy()[rows] - _windows(spec.labels.stamp.window_seconds, fps)
             counts = np.minimum(counts, labelled)
         if spec.horizon is not None:
@@ -134,13 +135,14 @@ class SampleTable:
         if self.spec.labels is None:
             return None
         of_row = {row: self.spec.labels.codes_of(row) for row in set(rows)}
-        try:
-            return torch.from_numpy(np.stack([of_row[r][t] for r, t in zip(rows, timesteps, strict=True)]))
-        except IndexError as error:
+        none = np.full(self.spec.labels.stamp.codes_per_pair, NO_CODE, np.int64)
+        codes = [of_row[r][t] if t < len(of_row[r]) else none for r, t in zip(rows, timesteps, strict=True)]
+        if self.spec.horizon is None and any(code is none for code in codes):
             raise DataError(
                 f"labels at {self.spec.labels.url} lack timesteps that {self.dataset.url} has. "
                 "Run the label stage again into an empty folder."
-            ) from error
+            )
+        return torch.from_numpy(np.stack(codes))
 
     def _chunks(self, clips: list[Clip], timesteps: Int64[np.ndarray, " m"]) -> tuple[Tensor | None, Tensor | None]:
         if self.spec.horizon is None:

@@ -13,6 +13,7 @@ from lapa.config.run import RunConfig
 from lapa.config.stages import FinetuneConfig
 from lapa.config.vla import BinnedHead
 from lapa.data.dataset import Dataset
+from lapa.data.labels import Labels
 from lapa.data.splits import split_rows
 from lapa.data.stream import SampleSpec, episode_arrays
 from lapa.errors import ConfigError, DataError
@@ -37,6 +38,7 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
     with open_stage(run, "finetune") as stage:
         dataset = Dataset.open(stage.inputs["robot"].url)
         pretrained = stage.inputs["pretrain"].url if "pretrain" in stage.inputs else None
+        labels = Labels.open(stage.inputs["labels"].url) if "labels" in stage.inputs else None
         spec = _spec(config, dataset, pretrained)
         task = FinetuneTask(spec, latent_loss_weight=config.latent_loss_weight)
         result, model = train(
@@ -44,7 +46,9 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
             build_model=lambda: start_finetuning(pretrained, spec),
             task=task,
             dataset=dataset,
-            spec=SampleSpec(horizon=config.head.horizon, proprioception=config.use_proprioception),
+            spec=SampleSpec(
+                horizon=config.head.horizon, proprioception=config.use_proprioception, labels=labels
+            ),
             stream=config.stream,
             config=config.fit,
         )

@@ -26,17 +26,29 @@ logger = logging.getLogger(__name__)
 def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
     """Label the shards that have no labels yet; ranks take turns over them."""
     with open_stage(run, "label") as stage, joined_ranks() as ranks:
-        dataset = Dataset.open(stage.inputs["videos"].url)
         model = load_latent_action_model(stage.inputs["laq"].url).to(_device(run)).eval()
-        url = files.join(stage.folder, "labels")
-        writer = LabelWriter(url, _stamp(stage, dataset, model))
-        _label_shards(stage, ranks, dataset, model, writer)
-        ranks.any_of(False)  # a barrier: the manifest is written when every rank's shards are there
-        if stage.is_main:
-            artifact = Artifact(url=url, digest=writer.finish(dataset))
-            metrics = _usage(Labels.open(url), dataset, model)
-            stage.tracker.log_metrics(metrics, step=0)
-            stage.finish(outputs={"labels": artifact}, metrics=metrics)
+        outputs, metrics = {}, {}
+        for role, name in (("videos", "labels"), ("robot", "robot-labels")):
+            if role not in stage.inputs:
+                continue
+            dataset = Dataset.open(stage.inputs[role].url)
+            outputs[name], usage = _label(stage, ranks, dataset, model, files.join(stage.folder, name))
+            metrics |= {f"{role}/{key}": value for key, value in usage.items()}
+        stage.tracker.log_metrics(metrics, step=0)
+        stage.finish(outputs=outputs, metrics=metrics)
+
+
+def _label(
+    stage: Stage, ranks: Ranks, dataset: Dataset, model: LatentActionModel, url: str
+) -> tuple[Artifact, dict[str, float]]:
+    """Labels of one dataset, complete when this returns; on rank 0 also how the codes are used."""
+    writer = LabelWriter(url, _stamp(stage, dataset, model))
+    _label_shards(stage, ranks, dataset, model, writer)
+    ranks.any_of(False)  # a barrier: the manifest is written when every rank's shards are there
+    if not stage.is_main:
+        return Artifact(url=url, digest=""), {}
+    artifact = Artifact(url=url, digest=writer.finish(dataset))
+    return artifact, _usage(Labels.open(url), dataset, model)
 
 
 def _device(run: RunConfig) -> torch.device:
@@ -112,10 +124,10 @@ def _usage(labels: Labels, dataset: Dataset, model: LatentActionModel) -> dict[s
     joint = np.unique(codes, axis=0, return_counts=True)[1] / max(len(codes), 1)
     single = np.bincount(codes.reshape(-1), minlength=model.config.codebook_size) / max(codes.size, 1)
     return {
-        "label/pairs": float(len(codes)),
-        "label/perplexity": _perplexity(single),
-        "label/joint_perplexity": _perplexity(joint),
-        "label/joint_codes_used": float(len(joint)),
+        "pairs": float(len(codes)),
+        "perplexity": _perplexity(single),
+        "joint_perplexity": _perplexity(joint),
+        "joint_codes_used": float(len(joint)),
     }
 
 

@@ -75,6 +75,11 @@ def datasets_of(run: RunConfig) -> dict[str, DatasetConfig]:
     return {role: config for role, config in roles.items() if config is not None}
 
 
+def labels_robot(run: RunConfig) -> bool:
+    """Whether finetuning keeps the latent objective, and so needs codes of the robot episodes too."""
+    return bool(run.finetune and run.pretrain and run.finetune.latent_loss_weight > 0)
+
+
 def dataset_url(run: RunConfig, config: DatasetConfig) -> str:
     """Where a dataset of this run is, or will be."""
     match config:
@@ -96,13 +101,16 @@ def inputs_of(run: RunConfig, stage: StageName) -> dict[str, Artifact]:
             roles = ("videos", "robot") if run.laq.gate and run.robot else ("videos",)
             return {role: _dataset(run, role) for role in roles}
         case "label":
-            return {"videos": _dataset(run, "videos"), "laq": _output(run, "laq", "model")}
+            roles = ("videos", "robot") if labels_robot(run) else ("videos",)
+            return {**{role: _dataset(run, role) for role in roles}, "laq": _output(run, "laq", "model")}
         case "pretrain":
             return {"videos": _dataset(run, "videos"), "labels": _output(run, "label", "labels")}
         case "finetune":
             inputs = {"robot": _dataset(run, "robot")}
             if run.pretrain:
                 inputs["pretrain"] = _output(run, "pretrain", "model")
+            if labels_robot(run):
+                inputs["labels"] = _output(run, "label", "robot-labels")
             return inputs
         case "evaluate":
             return {"robot": _dataset(run, "robot"), "policy": _output(run, "finetune", "policy")}

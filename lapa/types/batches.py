@@ -11,6 +11,9 @@ import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
+NO_CODE = -1
+"""Stands for the codes of a timestep whose future lies past the episode's end; carries no loss."""
+
 Images = UInt8[Tensor, "b c h w"]
 
 
@@ -33,7 +36,7 @@ class Batch:
     timestep: Int64[Tensor, " b"]
     future: Images | None = None
     codes: Int64[Tensor, "b n"] | None = None
-    """Latent action of this timestep, from the label stage."""
+    """Latent action of this timestep, from the label stage; NO_CODE where it has none."""
     actions: Float[Tensor, "b k a"] | None = None
     """Action chunk starting at this timestep, in the robot's own units."""
     action_is_real: Bool[Tensor, "b k"] | None = None

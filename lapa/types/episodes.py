@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-Frame = UInt8[np.ndarray, "h w 3"]
+Frame = UInt8[np.ndarray, "_h _w 3"]
 """One RGB image."""
 
 

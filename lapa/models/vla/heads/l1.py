@@ -29,11 +29,11 @@ class L1ActionHead(nn.Module):
         return repeat(torch.arange(self.horizon, device=device), "k -> b k", b=size)
 
     def losses(
-        self, hidden: Float[Tensor, "b k+1 d"], actions: Float[Tensor, "b k a"], is_real: Bool[Tensor, "b k"] | None
+        self, hidden: Float[Tensor, "b q d"], actions: Float[Tensor, "b k a"], is_real: Bool[Tensor, "b k"] | None
     ) -> dict[str, Tensor]:
         error = (self.regress(hidden[:, 1:]).float() - self.scaling.normalize(actions)).abs()
         return {"action": mean_of_real(error.mean(dim=-1), is_real)}
 
-    def decode(self, hidden: Float[Tensor, "b k+1 d"], generator: torch.Generator | None) -> Float[Tensor, "b k a"]:
+    def decode(self, hidden: Float[Tensor, "b q d"], generator: torch.Generator | None) -> Float[Tensor, "b k a"]:
         del generator  # regression draws nothing
         return self.scaling.denormalize(self.regress(hidden[:, 1:]))

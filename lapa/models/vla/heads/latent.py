@@ -6,6 +6,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from lapa.models.vla.heads.layers import NewLinear
+from lapa.types.batches import NO_CODE
 
 
 class LatentHead(nn.Module):
@@ -30,12 +31,21 @@ class LatentHead(nn.Module):
 
     def suffix(self, codes: Int64[Tensor, "b n"]) -> Int64[Tensor, "b n-1"]:
         """Tokens after the prompt while training: all codes but the last, which nothing follows."""
-        return codes[:, :-1]
+        return codes[:, :-1].clamp(min=0)
 
     def losses(self, hidden: Float[Tensor, "b n d"], codes: Int64[Tensor, "b n"]) -> dict[str, Tensor]:
-        """Cross-entropy. A whole action counts as right exactly when greedy decoding would give it."""
+        """Cross-entropy over the samples that have codes. A whole action counts as right exactly when greedy
+        decoding would give it."""
         logits = self(hidden)
-        correct = (logits.argmax(dim=-1) == codes).float().detach()
-        losses = {"latent": F.cross_entropy(rearrange(logits, "b n v -> (b n) v"), rearrange(codes, "b n -> (b n)"))}
-        losses["accuracy/latent_action"] = correct.prod(dim=-1).mean()
-        return losses | {f"accuracy/code_{i}": correct[:, i].mean() for i in range(self.length)}
+        labelled = (codes != NO_CODE).all(dim=-1).float()
+        count = labelled.sum().clamp(min=1)
+        correct = ((logits.argmax(dim=-1) == codes).float() * labelled[:, None]).detach()
+        wrongness = F.cross_entropy(
+            rearrange(logits, "b n v -> (b n) v"),
+            rearrange(codes, "b n -> (b n)"),
+            ignore_index=NO_CODE,
+            reduction="sum",
+        )
+        losses = {"latent": wrongness / (count * self.length)}
+        losses["accuracy/latent_action"] = correct.prod(dim=-1).sum() / count
+        return losses | {f"accuracy/code_{i}": correct[:, i].sum() / count for i in range(self.length)}
