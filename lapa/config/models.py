@@ -1,7 +1,6 @@
 """Latent-action models by name. No torch here: a preset is a value."""
 
 from lapa.config.latent_action import (
-    ConvolutionalArchitecture,
     LatentActionConfig,
     NsvqConfig,
     PublishedRevivalConfig,
@@ -23,13 +22,3 @@ def lapa_model() -> LatentActionConfig:
     """The published size with what the released code gets wrong put right: positions stay in place, the
     codebook starts from data, unused codes are revived for the whole run."""
     return LatentActionConfig()
-
-
-def tabletop_model() -> LatentActionConfig:
-    """Small enough to learn the embedded tabletop on one CPU core in minutes."""
-    return LatentActionConfig(
-        image_size=48,
-        codes_per_pair=2,
-        architecture=ConvolutionalArchitecture(width=48),
-        quantizer=NsvqConfig(width=8),
-    )

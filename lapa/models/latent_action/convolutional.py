@@ -34,11 +34,10 @@ class ConvolutionalInverseDynamics(nn.Module):
         )
         self.to_latents = nn.Linear(width * grid**2, codes * latent_width)
 
-    def forward(
-        self, current: Float[Tensor, "b c H W"], future: Float[Tensor, "b c H W"]
-    ) -> Float[Tensor, "b k e"]:
+    def forward(self, current: Float[Tensor, "b c H W"], future: Float[Tensor, "b c H W"]) -> Float[Tensor, "b k e"]:
         features = self.layers(_channels_last(torch.cat((current - 0.5, 4 * (future - current)), dim=1)))
-        return rearrange(self.to_latents(features.flatten(1)), "b (k e) -> b k e", k=self.codes)
+        out: Tensor = rearrange(self.to_latents(features.flatten(1)), "b (k e) -> b k e", k=self.codes)
+        return out
 
 
 class FilmBlock(nn.Module):
@@ -59,7 +58,7 @@ class FilmBlock(nn.Module):
 
 
 class ConvolutionalForwardDynamics(nn.Module):
-    """Sees the current frame and the codes; predicts what changes."""
+    """Sees the current frame and the codes. Best with a residual target: what does not move costs nothing."""
 
     def __init__(self, architecture: ConvolutionalArchitecture, codes: int, latent_width: int) -> None:
         super().__init__()
@@ -71,24 +70,20 @@ class ConvolutionalForwardDynamics(nn.Module):
             nn.ReLU(), nn.Conv2d(width, 3 * stride**2, 3, padding=1), nn.PixelShuffle(stride)
         )
 
-    def forward(
-        self, current: Float[Tensor, "b c H W"], vectors: Float[Tensor, "b k e"]
-    ) -> Float[Tensor, "b c H W"]:
+    def forward(self, current: Float[Tensor, "b c H W"], vectors: Float[Tensor, "b k e"]) -> Float[Tensor, "b c H W"]:
         condition = self.condition(vectors.flatten(1))
         features = self.stem(_channels_last(current - 0.5))
         features = torch.cat((features, _coordinates(features)), dim=1)
         for block in self.blocks:
             features = block(features, condition)
-        change: Tensor = self.to_pixels(features)
-        return current + change[..., : current.shape[-2], : current.shape[-1]]
+        image: Tensor = self.to_pixels(features)
+        return image[..., : current.shape[-2], : current.shape[-1]]
 
 
 class ConvolutionalDynamics(nn.Module):
     """Inverse and forward dynamics that share nothing but the frame."""
 
-    def __init__(
-        self, config: LatentActionConfig, architecture: ConvolutionalArchitecture, latent_width: int
-    ) -> None:
+    def __init__(self, config: LatentActionConfig, architecture: ConvolutionalArchitecture, latent_width: int) -> None:
         super().__init__()
         codes = config.codes_per_pair
         self.inverse_dynamics = ConvolutionalInverseDynamics(config.image_size, architecture, codes, latent_width)

@@ -4,7 +4,7 @@ b batch, c h w image, k codes per frame pair, e latent width.
 """
 
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Any, Protocol, assert_never
 
 import torch
 from jaxtyping import Float, Int64
@@ -16,11 +16,13 @@ from lapa.config.latent_action import (
     PixelTarget,
     TransformerArchitecture,
 )
+from lapa.errors import CheckpointMismatch
 from lapa.models.images import to_unit
 from lapa.models.latent_action.convolutional import ConvolutionalDynamics
 from lapa.models.latent_action.quantizers import build_quantizer
 from lapa.models.latent_action.targets import build_target
 from lapa.models.latent_action.transformer import TransformerDynamics
+from lapa.models.storage import load_config, load_state
 from lapa.types.batches import Batch, FramePair, Images
 
 LATENT_ACTION_KIND = "latent-action"
@@ -50,6 +52,16 @@ class LatentActionOutput:
     current: Float[Tensor, "b c h w"]
 
 
+class Dynamics(Protocol):
+    """Both directions of one architecture; `observed` is the current frame as both of them need it."""
+
+    def observe(self, current: Float[Tensor, "b c h w"]) -> Any: ...
+
+    def infer(self, observed: Any, future: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k e"]: ...
+
+    def predict(self, observed: Any, vectors: Float[Tensor, "b k e"]) -> Float[Tensor, "b c h w"]: ...
+
+
 class LatentActionModel(nn.Module):
     """Inverse dynamics sees both frames and infers the latent action; forward dynamics sees only the
     current frame and the codes, and must predict the future frame (arXiv 2410.11758, section 3.1)."""
@@ -58,7 +70,7 @@ class LatentActionModel(nn.Module):
         super().__init__()
         self.config = config
         self.quantizer = build_quantizer(config.quantizer, config.codes_per_pair)
-        self.dynamics = _build_dynamics(config, self.quantizer.latent_width)
+        self.dynamics: Dynamics = _build_dynamics(config, self.quantizer.latent_width)
         self._target = build_target(config.target)
         self._adds_to_current = isinstance(config.target, PixelTarget) and config.target.residual
 
@@ -105,6 +117,20 @@ class LatentActionModel(nn.Module):
 def build_latent_action_model(config: LatentActionConfig) -> LatentActionModel:
     """With fresh weights, drawn from torch's default generator."""
     return LatentActionModel(config)
+
+
+def load_latent_action_model(url: str) -> LatentActionModel:
+    """The model in a folder that the `laq` stage wrote, on the CPU, in evaluation mode.
+
+    CheckpointMismatch when the folder holds another kind of model or weights that do not fit its config.
+    """
+    config = LatentActionConfig.model_validate(load_config(url, LATENT_ACTION_KIND))
+    model = build_latent_action_model(config)
+    try:
+        model.load_state_dict(load_state(url))
+    except RuntimeError as error:
+        raise CheckpointMismatch(f"{url} holds weights that its own config.json does not describe: {error}") from error
+    return model.eval()
 
 
 def _build_dynamics(config: LatentActionConfig, latent_width: int) -> TransformerDynamics | ConvolutionalDynamics:

@@ -38,9 +38,7 @@ class ChangePooling(nn.Module):
         self.halve = nn.Conv2d(latent_width, latent_width, 3, stride=stride, padding=1)
         self.shrink = nn.Conv2d(latent_width, latent_width * (1 if fits else codes), kernel)
 
-    def forward(
-        self, first: Float[Tensor, "b n d"], second: Float[Tensor, "b n d"]
-    ) -> Float[Tensor, "b k e"]:
+    def forward(self, first: Float[Tensor, "b n d"], second: Float[Tensor, "b n d"]) -> Float[Tensor, "b k e"]:
         tokens = self.project(torch.cat((first, second)))
         maps = rearrange(tokens, "b (h w) e -> b e h w", h=self.grid)
         pooled = self.shrink(self.halve(maps).relu())
@@ -49,4 +47,5 @@ class ChangePooling(nn.Module):
         else:
             vectors = rearrange(pooled, "b (k e) 1 1 -> b k e", k=self.codes)
         before, after = vectors.chunk(2)
-        return (after - before).contiguous()
+        out: Tensor = (after - before).contiguous()
+        return out

@@ -33,7 +33,8 @@ class PositionBias(nn.Module):
 
     def forward(self) -> Float[Tensor, "heads n n"]:
         per_offset = self.network(self.offsets)
-        return rearrange(per_offset[self.index], "i j heads -> heads i j")
+        out: Tensor = rearrange(per_offset[self.index], "i j heads -> heads i j")
+        return out
 
 
 class LocalMixing(nn.Module):

@@ -7,6 +7,7 @@ collected it) but never edits its own codebook: the task sees all ranks and deci
 fp32 under any precision, so that near-ties do not flip labels.
 """
 
+import math
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -157,7 +158,7 @@ class FsqQuantizer(Quantizer):
     def __init__(self, config: FsqConfig, codes_per_pair: int, *, latent_width: int = 32) -> None:
         levels = torch.tensor(config.levels)
         super().__init__(
-            codes_per_pair=codes_per_pair, codebook_size=int(levels.prod()), latent_width=latent_width
+            codes_per_pair=codes_per_pair, codebook_size=math.prod(config.levels), latent_width=latent_width
         )
         self.levels = config.levels
         self.narrow = nn.Linear(latent_width, len(levels))

@@ -55,9 +55,7 @@ def plan_published_revival(
 
 def is_published_revival_step(step: int) -> bool:
     """Steps 10..90 by 10, 100..900 by 100, 1000..4500 by 500."""
-    return 0 < step < 5000 and (
-        (step < 100 and step % 10 == 0) or (step < 1000 and step % 100 == 0) or step % 500 == 0
-    )
+    return 0 < step < 5000 and ((step < 100 and step % 10 == 0) or (step < 1000 and step % 100 == 0) or step % 500 == 0)
 
 
 def spread_sample(

@@ -17,9 +17,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class PixelLoss:
     """Mean squared error over all pixels."""
 
-    def __call__(
-        self, predicted: Float[Tensor, "b c h w"], future: Float[Tensor, "b c h w"]
-    ) -> Float[Tensor, ""]:
+    def __call__(self, predicted: Float[Tensor, "b c h w"], future: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:
         return F.mse_loss(predicted.float(), future)
 
 
@@ -33,9 +31,7 @@ class FeatureLoss:
         self._config = config
         self._encoder: Any = None
 
-    def __call__(
-        self, predicted: Float[Tensor, "b c h w"], future: Float[Tensor, "b c h w"]
-    ) -> Float[Tensor, ""]:
+    def __call__(self, predicted: Float[Tensor, "b c h w"], future: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:
         predicted = predicted.float()
         with torch.no_grad():
             wanted = self._features(future)

@@ -67,7 +67,8 @@ class SpatialBlock(nn.Module):
         if self.cross_attention is not None:
             frames = frames + self.cross_attention(frames, context=actions)
         frames = frames + self.feedforward(frames)
-        return rearrange(frames, "(b t) n d -> b t n d", b=tokens.shape[0])
+        out: Tensor = rearrange(frames, "(b t) n d -> b t n d", b=tokens.shape[0])
+        return out
 
 
 class TemporalBlock(nn.Module):
@@ -82,9 +83,7 @@ class TemporalBlock(nn.Module):
         self.grid = grid
         self.released_layout = config.released_layout
         self.mixing = LocalMixing(config.width, frames=2)
-        self.attention = PairAttention(
-            config.width, config.heads, config.head_width, causal=config.causal_temporal
-        )
+        self.attention = PairAttention(config.width, config.heads, config.head_width, causal=config.causal_temporal)
         self.feedforward = FeedForward(config.width, config.feedforward_multiplier)
 
     def forward(self, tokens: Float[Tensor, "b n 2 d"]) -> Float[Tensor, "b n 2 d"]:
@@ -92,14 +91,17 @@ class TemporalBlock(nn.Module):
         cells = rearrange(tokens, "b n t d -> (b n) t d")
         cells = cells + self.attention(cells)
         cells = cells + self.feedforward(cells)
-        return rearrange(cells, "(b n) t d -> b n t d", b=tokens.shape[0])
+        out: Tensor = rearrange(cells, "(b n) t d -> b n t d", b=tokens.shape[0])
+        return out
 
     def _mix(self, tokens: Tensor) -> Tensor:
         b, n, t, d = tokens.shape
         if self.released_layout:
-            return self.mixing(tokens.reshape(b, t, self.grid, self.grid, d)).reshape(b, n, t, d)
+            scrambled: Tensor = self.mixing(tokens.reshape(b, t, self.grid, self.grid, d))
+            return scrambled.reshape(b, n, t, d)
         mixed = self.mixing(rearrange(tokens, "b (h w) t d -> b t h w d", h=self.grid))
-        return rearrange(mixed, "b t h w d -> b (h w) t d")
+        out: Tensor = rearrange(mixed, "b t h w d -> b (h w) t d")
+        return out
 
 
 class InverseDynamics(nn.Module):
@@ -155,7 +157,8 @@ class ForwardDynamics(nn.Module):
             tokens = block(tokens, bias, actions)
         pixels = self.to_pixels(self.norm(tokens[:, 0]))
         size = self.patch_size
-        return rearrange(pixels, "b (h w) (c p q) -> b c (h p) (w q)", h=self.grid, p=size, q=size)
+        out: Tensor = rearrange(pixels, "b (h w) (c p q) -> b c (h p) (w q)", h=self.grid, p=size, q=size)
+        return out
 
 
 class CodeTokens(nn.Module):

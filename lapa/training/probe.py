@@ -1,0 +1,87 @@
+"""Do the codes mean motion? A linear probe from codes to true actions answers before any policy is trained.
+
+m frame pairs, k codes per frame pair, f features, a action dimensions.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64, UInt8
+
+from lapa.data.dataset import Dataset
+from lapa.data.frames import episode_arrays, episode_frames
+from lapa.data.windows import window_of
+
+LARGEST_JOINT = 1024
+"""More latent actions than this are too many for one indicator each; the probe is then additive only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeEpisode:
+    """Frames of a labelled episode, and the motion from each timestep to one window later."""
+
+    frames: UInt8[np.ndarray, "t h w 3"]
+    window: int
+    motion: Float64[np.ndarray, "m a"]
+
+
+def probe_episodes(dataset: Dataset, *, window_seconds: float, max_pairs: int = 2000) -> list[ProbeEpisode]:
+    """Labelled episodes, from the first on, until there are `max_pairs` frame pairs."""
+    episodes: list[ProbeEpisode] = []
+    rates, labelled = dataset.index["fps"].to_pylist(), dataset.index["has_actions"].to_pylist()
+    lengths, pairs = dataset.index["num_frames"].to_pylist(), 0
+    for row, has_actions in enumerate(labelled):
+        window = window_of(window_seconds, rates[row])
+        if not has_actions or lengths[row] <= window:
+            continue
+        motion = windowed_motion(episode_arrays(dataset, row)["actions"], window)
+        episodes.append(ProbeEpisode(frames=episode_frames(dataset, row), window=window, motion=motion))
+        pairs += len(motion)
+        if pairs >= max_pairs:
+            break
+    return episodes
+
+
+def windowed_motion(actions: np.ndarray, window: int) -> Float64[np.ndarray, "m a"]:
+    """Sum of the actions taken between both frames of every pair (t, t + window)."""
+    sums = np.concatenate([np.zeros((1, actions.shape[1])), np.cumsum(actions, axis=0, dtype=np.float64)])
+    out: np.ndarray = sums[window:-1] - sums[: -window - 1]
+    return out
+
+
+def code_probe(
+    codes: Int64[np.ndarray, "m k"], motion: Float64[np.ndarray, "m a"], codebook_size: int
+) -> dict[str, float]:
+    """R2 on the second half of the pairs of linear maps fitted on the first half.
+
+    `additive` sees which code stands at each position, `joint` also which whole latent action it is;
+    `shuffled` is `additive` with codes and motion out of step: what chance explains.
+    """
+    indicators = np.eye(codebook_size)[codes]  # m k s
+    additive = indicators.reshape(len(codes), -1)
+    scores = {"additive": linear_r2(additive, motion)}
+    if codebook_size ** codes.shape[1] <= LARGEST_JOINT:
+        places = codes @ codebook_size ** np.arange(codes.shape[1])
+        joint = np.eye(codebook_size ** codes.shape[1])[places]
+        scores["joint"] = linear_r2(np.concatenate([additive, joint], axis=1), motion)
+    order = np.random.default_rng(0).permutation(len(codes))
+    scores["shuffled"] = linear_r2(additive[order], motion)
+    return scores
+
+
+def linear_r2(features: np.ndarray, targets: np.ndarray, *, ridge: float = 1e-3) -> float:
+    """R2 on the second half, averaged over target dimensions that vary. A little ridge leaves features that the
+    first half never shows at zero."""
+    half = len(features) // 2
+    mean = features[:half].mean(0)
+    offset = targets[:half].mean(0)
+    x, y = features[:half] - mean, targets[:half] - offset
+    weights = np.linalg.solve(x.T @ x + ridge * np.eye(x.shape[1]), x.T @ y)
+    predicted = (features[half:] - mean) @ weights + offset
+    truth = targets[half:]
+    total = np.square(truth - truth.mean(0)).sum(0)
+    varies = total > 1e-12
+    if not varies.any():
+        return 0.0
+    residual = np.square(truth - predicted).sum(0)
+    return float((1 - residual[varies] / total[varies]).mean())

@@ -1,0 +1,260 @@
+"""Training the latent-action model: reconstruct the future frame, keep the codebook alive, watch what codes mean."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import assert_never
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lapa.config.latent_action import PublishedRevivalConfig, RevivalConfig
+from lapa.config.stages import LaqConfig
+from lapa.data.dataset import Dataset
+from lapa.errors import CodebookCollapsed
+from lapa.models.latent_action.model import LATENT_ACTION_KIND, LatentActionModel, LatentActionOutput
+from lapa.models.latent_action.pictures import code_atlas, reconstruction_grid
+from lapa.models.latent_action.quantizers import FsqQuantizer, NsvqQuantizer, VqEmaQuantizer
+from lapa.models.latent_action.revival import (
+    RevivalPlan,
+    is_published_revival_step,
+    plan_published_revival,
+    plan_revival,
+    spread_sample,
+)
+from lapa.models.storage import save_model
+from lapa.tracking.tracker import Tracker
+from lapa.training.code_health import CodeTally, perplexity
+from lapa.training.engine import Engine
+from lapa.training.probe import ProbeEpisode, code_probe, probe_episodes
+from lapa.types.batches import Batch, FramePair
+
+logger = logging.getLogger(__name__)
+
+PROBE_BATCH = 128
+
+
+class LaqTask:
+    """Implements `lapa.training.task.Task`.
+
+    `probe` is a dataset with actions: with it, validation also tells how much of the true motion the codes
+    explain. Pictures of reconstructions and codes go to `tracker`.
+    """
+
+    def __init__(self, config: LaqConfig, *, probe: Dataset | None = None, tracker: Tracker | None = None) -> None:
+        self.config = config
+        self.tracker = tracker
+        self._probe_dataset = probe
+        self._probe_episodes: list[ProbeEpisode] | None = None
+        self._latents: Tensor | None = None
+        self._batch_size = 0
+        self._knows_initialized = False
+        self._validations_below = 0
+        self._validated_step = 0
+
+    def losses(self, engine: Engine, batch: Batch) -> dict[str, Tensor]:
+        self._initialize_codebook(engine, batch.pair)
+        output: LatentActionOutput = engine.run(batch.pair)
+        self._latents, self._batch_size = output.vectors.detach(), batch.size
+        return {"total": output.loss}
+
+    def after_update(self, engine: Engine) -> dict[str, float]:
+        """Gather usage from all ranks, move averages, revive unused codes."""
+        quantizer = _model(engine).quantizer
+        counts = engine.reduce_sum(quantizer.pending_usage)
+        quantizer.usage += counts
+        quantizer.batches_used += counts.sum(0) > 0
+        quantizer.pending_usage.zero_()
+        match quantizer:
+            case VqEmaQuantizer():
+                quantizer.absorb(counts.sum(0), engine.reduce_sum(quantizer.pending_sum))
+                quantizer.pending_sum.zero_()
+            case FsqQuantizer():
+                for statistic in (quantizer.standardize.running_mean, quantizer.standardize.running_var):
+                    assert statistic is not None
+                    statistic.copy_(engine.reduce_mean(statistic))
+        return self._revive(engine)
+
+    def validate(self, engine: Engine, batches: Iterable[Batch]) -> dict[str, float]:
+        """Hard codes throughout: what labelling and decoding will see."""
+        model = _model(engine)
+        tally = CodeTally(model.config, engine.device)
+        shown: LatentActionOutput | None = None
+        for batch in batches:
+            output: LatentActionOutput = engine.run(batch.pair)
+            tally.add(output)
+            shown = shown or output
+        metrics = tally.metrics(engine.reduce_sum)
+        metrics |= {f"probe_r2/{name}": value for name, value in self._probe(engine).items()}
+        self._validated_step = engine.step
+        if shown is not None:
+            self._show(engine, shown)
+        return metrics
+
+    def save(self, folder: Path, state: dict[str, Tensor]) -> None:
+        save_model(folder, kind=LATENT_ACTION_KIND, config=self.config.model, state=state)
+
+    def should_stop(self, metrics: Mapping[str, float]) -> str | None:
+        """The probe gate's reason, if it opened. Raises CodebookCollapsed when the codebook stays collapsed."""
+        self._check_health(metrics)
+        gate = self.config.gate
+        if gate is None or self._validated_step < gate.min_steps:
+            return None
+        r2, joint = _best_probe(metrics), metrics.get("joint_perplexity", 0.0)
+        if r2 is None or r2 < gate.min_r2 or joint < gate.min_joint_perplexity:
+            return None
+        return (
+            f"the codes explain {r2:.0%} of the true motion (gate {gate.min_r2:.0%}) and {joint:.1f} latent actions "
+            f"are in use (gate {gate.min_joint_perplexity:g})"
+        )
+
+    def verdicts(self, metrics: Mapping[str, float]) -> list[str]:
+        """What the last validation means, in words."""
+        messages = []
+        if "relative_error" in metrics:
+            share = metrics["relative_error"]
+            messages.append(
+                f"From the first frame and the codes, the future frame is predicted with {share:.0%} of the error of "
+                "repeating the first frame."
+            )
+        if "perplexity" in metrics:
+            size = self.config.model.codebook_size
+            messages.append(
+                f"{metrics['perplexity']:.1f} of {size} codes and {metrics['joint_perplexity']:.1f} latent actions are "
+                "in use (perplexity)."
+            )
+        if (r2 := _best_probe(metrics)) is not None:
+            messages.append(f"A linear map from the codes explains {r2:.0%} of the robot's true motion.")
+        return messages
+
+    def _initialize_codebook(self, engine: Engine, pair: FramePair) -> None:
+        """Once, before the first step: the codebook starts at latents of rank 0's first batch, far apart."""
+        if self._knows_initialized:
+            return
+        quantizer = _model(engine).quantizer
+        if not bool(quantizer.initialized):
+            engine.model.eval()
+            latents = engine.run(pair, method="encode").vectors.flatten(0, 1)
+            engine.model.train()
+            rows = torch.arange(quantizer.codebook_size)
+            self._overwrite(engine, RevivalPlan(rows, spread_sample(latents, len(rows))))
+            quantizer.initialized.fill_(True)
+        self._knows_initialized = True
+
+    def _revive(self, engine: Engine) -> dict[str, float]:
+        quantizer = _model(engine).quantizer
+        config = getattr(self.config.model.quantizer, "revival", None)
+        match config:
+            case RevivalConfig():
+                due = engine.step % config.every == 0
+            case PublishedRevivalConfig():
+                due = is_published_revival_step(engine.step)
+            case None:
+                due = False
+            case _:
+                assert_never(config)
+        if config is None or not due or self._latents is None:
+            return {}
+        plan = self._plan(engine, config)
+        numbers = {"perplexity": perplexity(quantizer.usage.sum(0)), "revived_codes": float(len(plan.rows))}
+        self._overwrite(engine, plan)
+        quantizer.usage.zero_()
+        quantizer.batches_used.zero_()
+        return numbers
+
+    def _plan(self, engine: Engine, config: RevivalConfig | PublishedRevivalConfig) -> RevivalPlan:
+        """The rows follow from usage, so they agree on all ranks; the values are made to."""
+        quantizer = _model(engine).quantizer
+        assert self._latents is not None
+        codebook = self._codebook(engine)
+        if isinstance(config, RevivalConfig):
+            latents = self._latents.flatten(0, 1)
+            return plan_revival(quantizer.usage.sum(0), latents, codebook, min_share=config.min_share)
+        return plan_published_revival(
+            quantizer.batches_used, codebook, batch_size=self._batch_size, min_share=config.min_share
+        )
+
+    def _codebook(self, engine: Engine) -> Tensor:
+        quantizer = _model(engine).quantizer
+        if isinstance(quantizer, NsvqQuantizer):
+            return engine.gathered(quantizer.codebook)
+        assert isinstance(quantizer, VqEmaQuantizer)
+        return quantizer.codebook
+
+    def _overwrite(self, engine: Engine, plan: RevivalPlan) -> None:
+        """Rank 0's values, on every rank. Collective."""
+        if not len(plan.rows):
+            return
+        quantizer = _model(engine).quantizer
+        values = engine.broadcast(plan.values.to(engine.device, torch.float32))
+        rows = plan.rows.to(engine.device)
+        if isinstance(quantizer, NsvqQuantizer):
+            engine.overwrite_rows(quantizer.codebook, rows, values)
+        elif isinstance(quantizer, VqEmaQuantizer):
+            quantizer.codebook[rows] = values
+            quantizer.weight[rows] = 1.0
+        logger.info("event=codes-restarted step=%d rows=%s", engine.step, rows.tolist())
+
+    def _probe(self, engine: Engine) -> dict[str, float]:
+        """On every rank alike: all see the same labelled episodes."""
+        if self._probe_dataset is None or self.config.model.codebook_size == 0:
+            return {}
+        if self._probe_episodes is None:
+            self._probe_episodes = probe_episodes(self._probe_dataset, window_seconds=self.config.window_seconds)
+        codes = [_episode_codes(engine, episode) for episode in self._probe_episodes]
+        if sum(map(len, codes)) < 2:
+            return {}
+        motion = np.concatenate([episode.motion for episode in self._probe_episodes])
+        return code_probe(np.concatenate(codes), motion, self.config.model.codebook_size)
+
+    def _show(self, engine: Engine, output: LatentActionOutput) -> None:
+        """Every rank decodes, since weights may be spread over them; rank 0's tracker draws."""
+        if self.config.model.codebook_size == 0:
+            return
+        frame = (output.current[0] * 255).round().byte()
+        atlas = code_atlas(_model(engine), frame, decode=lambda image, codes: engine.run(image, codes, method="decode"))
+        pictures = {"reconstruction": reconstruction_grid(output), "code-atlas": atlas}
+        for name, picture in pictures.items():
+            if self.tracker is not None:
+                self.tracker.log_image(picture, f"{name}-{engine.step:08d}")
+
+    def _check_health(self, metrics: Mapping[str, float]) -> None:
+        health = self.config.health
+        if "perplexity" not in metrics or metrics["perplexity"] >= health.min_perplexity:
+            self._validations_below = 0
+            return
+        self._validations_below += 1
+        message = (
+            f"At step {self._validated_step} the codebook uses {metrics['perplexity']:.2f} of "
+            f"{self.config.model.codebook_size} codes (perplexity; health.min_perplexity is {health.min_perplexity:g}, "
+            f"{self._validations_below} validations in a row): nearly every change gets the same name, and a policy "
+            "cannot learn from that. Lower laq.fit.optimizer.learning_rate, check that laq.window_seconds is long "
+            "enough for something to move, use quantizer.initialization=data with revival, or quantizer.kind=fsq, "
+            "which has no codebook to collapse. To go on regardless: laq.health.on_collapse=warn."
+        )
+        if health.on_collapse == "stop" and self._validations_below >= health.patience:
+            raise CodebookCollapsed(message)
+        logger.warning(message)
+
+
+def _model(engine: Engine) -> LatentActionModel:
+    assert isinstance(engine.model, LatentActionModel)
+    return engine.model
+
+
+def _episode_codes(engine: Engine, episode: ProbeEpisode) -> np.ndarray:
+    """Codes of all frame pairs, m k."""
+    images = torch.from_numpy(episode.frames).permute(0, 3, 1, 2)
+    codes = []
+    for start in range(0, len(episode.motion), PROBE_BATCH):
+        current = images[start : min(start + PROBE_BATCH, len(episode.motion))]
+        future = images[start + episode.window :][: len(current)]
+        pair = FramePair(current=current.to(engine.device), future=future.to(engine.device))
+        codes.append(engine.run(pair, method="encode").codes.cpu().numpy())
+    return np.concatenate(codes)
+
+
+def _best_probe(metrics: Mapping[str, float]) -> float | None:
+    scores = [value for name in ("additive", "joint") if (value := metrics.get(f"probe_r2/{name}")) is not None]
+    return max(scores, default=None)
