@@ -21,15 +21,15 @@ def test_frames_survive_storage_closely():
     assert np.abs(decoded.astype(int) - frames).mean() < 4
 
 
-@pytest.mark.parametrize("size", [16, 32, 48])
-def test_equal_frames_give_equal_bytes(size):
-    """Also when freed memory holds something else each time: x264's mb-tree read it, on frames this small."""
+@pytest.mark.parametrize("size", [16, 32])
+def test_equal_frames_give_equal_bytes_whatever_was_encoded_before(size):
+    """x264's mb-tree reads memory that earlier videos left behind, on frames this small."""
     frames = moving_square(22)[:, :size, :size]
     random = np.random.default_rng(0)
     stored = set()
     for _ in range(60):
-        litter = [random.integers(0, 255, int(random.integers(1, 100_000)), np.uint8) for _ in range(8)]
-        del litter
+        count, side = int(random.integers(3, 30)), 2 * int(random.integers(8, 40))
+        video.encode_mp4(random.integers(0, 255, (count, side, side, 3), np.uint8), 10, VideoEncoding())
         stored.add(video.encode_mp4(frames, 10, VideoEncoding()))
     assert len(stored) == 1
 
