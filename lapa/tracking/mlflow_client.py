@@ -73,7 +73,10 @@ def open_client(uri: str) -> Any:
     """A client of one server or store. Raises `TrackingError` when the address itself is unusable."""
     mlflow = import_mlflow()
     if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        file = Path(uri.removeprefix("sqlite:///"))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            logger.info("tracking store=%s is being created, which takes some seconds", file)
     try:
         return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
     except mlflow.exceptions.MlflowException as error:

@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from lapa.config.run import TrackingConfig
@@ -169,7 +170,7 @@ class Registry:
     def set_tags(self, name: str, version: int, tags: Mapping[str, str]) -> None:
         """Add tags to a version: gate verdicts, who approved."""
         for key, value in tags.items():
-            self._ask(lambda key=key, value=value: self._client.set_model_version_tag(name, str(version), key, value))
+            self._ask(partial(self._client.set_model_version_tag, name, str(version), key, value))
 
     def lineage(self, name: str, which: int | str) -> LineageNode:
         """Everything a version was made from, and those in turn, as far as the registry knows."""
@@ -195,7 +196,8 @@ class Registry:
         return {alias: int(version) for alias, version in model.aliases.items()}
 
     def _search(self, text: str) -> list[Any]:
-        return self._ask(lambda: _pages(self._client.search_model_versions, filter_string=text))
+        found: list[Any] = self._ask(lambda: _pages(self._client.search_model_versions, filter_string=text))
+        return found
 
     def _version(self, raw: Any, aliases: Mapping[str, int]) -> ModelVersion:
         number = int(raw.version)

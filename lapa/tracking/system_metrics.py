@@ -57,7 +57,7 @@ class _Gpus:
     def __init__(self) -> None:
         self._handles: list[Any] = []
         try:
-            import pynvml
+            import pynvml  # type: ignore[import-not-found, unused-ignore]
         except ImportError:
             return
         self._nvml = pynvml

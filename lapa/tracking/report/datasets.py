@@ -66,7 +66,7 @@ def middle_frame(url: str, record: dict[str, Any]) -> UInt8[np.ndarray, "h w 3"]
     fs, path = url_to_fs(files.join(url, "shards", f"shard-{record['shard']:05d}.tar"))
     start = record["video_offset"]
     data = fs.cat_file(path, start=start, end=start + record["video_bytes"])
-    with av.open(io.BytesIO(data)) as video:
+    with av.open(io.BytesIO(data), "r") as video:
         for number, frame in enumerate(video.decode(video=0)):
             if number >= record["num_frames"] // 2:
                 return np.asarray(frame.to_ndarray(format="rgb24"))

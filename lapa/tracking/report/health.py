@@ -85,8 +85,7 @@ def _weaknesses(stage: StageSummary, rules: CodebookRules, perplexity: float) ->
     if dead is not None and dead > MAX_DEAD_SHARE:
         found.append((
             f"{dead:.0%} of the codes are dead",
-            "Start the codebook from data (laq.model.quantizer.initialization=data) and revive unused codes "
-            "for the whole run (laq.model.quantizer.revival).",
+            "Revive unused codes for the whole run: laq.model.quantizer.revival.every=100.",
         ))  # fmt: skip
     ratio = validation_value(stage, "relative_error")
     if ratio is not None and ratio >= 1.0:
@@ -104,9 +103,10 @@ def _advice_collapsed(rules: CodebookRules) -> tuple[str, ...]:
         "(the paper uses 0.6 s for robots and 2.4 s for human video).",
     ]
     if rules.quantizer in ("nsvq", "vq_ema"):
+        if rules.quantizer == "nsvq":
+            advice.append("Start the codebook from data: laq.model.quantizer.initialization=data.")
         advice += [
-            "Start the codebook from data, laq.model.quantizer.initialization=data, and revive unused codes for the "
-            "whole run: laq.model.quantizer.revival.every=100.",
+            "Revive unused codes for the whole run: laq.model.quantizer.revival.every=100.",
             "Or choose a quantizer that has no codebook to collapse: laq.model.quantizer.kind=fsq.",
         ]
     advice.append("Halve laq.fit.optimizer.learning_rate when the perplexity fell suddenly instead of never rising.")

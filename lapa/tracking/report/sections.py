@@ -140,7 +140,8 @@ def curve_groups(stage: StageSummary) -> tuple[list[Markup], list[Markup]]:
         if metric.startswith(("system/", *(CODEBOOK if stage.stage == "laq" else ()))):
             continue  # the codebook's curves have a section of their own
         groups.setdefault(metric, {})[split or metric] = points
-    shown, behind = [], []
+    shown: list[Markup] = []
+    behind: list[Markup] = []
     for metric in sorted(groups, key=_importance):
         chart = Chart(title=_title(metric), series=groups[metric], styles=SPLITS)
         if drawn := draw(chart):
