@@ -16,7 +16,7 @@ from lapa import files
 from lapa.config.load import dump_run
 from lapa.config.run import RunConfig
 from lapa.config.stages import StageName
-from lapa.errors import RESTART_EXIT_CODE
+from lapa.errors import RESTART_EXIT_CODE, TrackingError
 from lapa.stages.plan import fingerprint, inputs_of, stage_folder
 from lapa.stages.progress import report_progress
 from lapa.stages.results import Artifact, StageResult, write_result
@@ -82,20 +82,22 @@ class Stage:
         """Register what the stage made, with what it was made from."""
         if not self.is_main:
             return {}
-        registry = Registry.open(self.run.tracking, store=self.run.work_url)
-        version = registry.register(
-            model,
-            artifact.url,
-            digest=artifact.digest,
-            inputs={name: made_from.model_dump() for name, made_from in self.inputs.items()},
-            run_id=self.tracker.run_id,
-            tags={
-                "lapa.stage": self.name,
-                "lapa.run": self.run.name,
-                "lapa.fingerprint": self.fingerprint,
-                **{f"lapa.metric.{key.replace('/', '.')}": f"{value:.6g}" for key, value in metrics.items()},
-            },
-        )
+        tags = {
+            "lapa.stage": self.name,
+            "lapa.run": self.run.name,
+            "lapa.fingerprint": self.fingerprint,
+            **{f"lapa.metric.{key.replace('/', '.')}": f"{value:.6g}" for key, value in metrics.items()},
+        }
+        made_from = {name: source.model_dump() for name, source in self.inputs.items()}
+        try:
+            registry = Registry.open(self.run.tracking, store=self.run.work_url)
+            version = registry.register(
+                model, artifact.url, digest=artifact.digest, inputs=made_from, run_id=self.tracker.run_id, tags=tags
+            )
+        except TrackingError as error:
+            # Training is not lost to a registry that is away; the model is in the stage's folder all the same.
+            logger.warning("event=not-registered model=%s url=%s why=%s", model, artifact.url, error)
+            return {"model": model, "version": None}
         return {"model": model, "version": version.version}
 
 
