@@ -92,7 +92,7 @@ class LabelWriter:
 
     def write_shard(self, shard: int, episodes: Sequence[EpisodeLabels]) -> None:
         """Labels of all episodes of one shard, in its order; an episode shorter than the window has t = 0."""
-        table = _table(episodes)
+        table = _table(episodes, self.stamp.codes_per_pair)
         footer = _Footer(
             stamp=self.stamp,
             episodes={labels.episode: len(labels.codes) for labels in episodes},
@@ -210,10 +210,13 @@ class Labels:
         return np.split(values, np.cumsum(list(footer.episodes.values()))[:-1])
 
 
-def _table(episodes: Sequence[EpisodeLabels]) -> pa.Table:
-    """One Arrow row per labelled timestep: episode, timestep, codes, vectors."""
+def _table(episodes: Sequence[EpisodeLabels], codes_per_pair: int) -> pa.Table:
+    """One Arrow row per labelled timestep: episode, timestep, codes, vectors.
+
+    A shard may hold no episode: ingest skipped all of its videos.
+    """
     counts = [len(labels.codes) for labels in episodes]
-    codes = np.concatenate([labels.codes for labels in episodes])
+    codes = np.concatenate([np.zeros((0, codes_per_pair), np.int64), *(labels.codes for labels in episodes)])
     # An unlabelled episode does not know the width of its vectors; a shard of only such episodes takes any.
     vectors = [labels.vectors.reshape(count, -1) for labels, count in zip(episodes, counts, strict=True) if count]
     flat = np.concatenate(vectors) if vectors else np.zeros((0, codes.shape[1]))
@@ -222,7 +225,7 @@ def _table(episodes: Sequence[EpisodeLabels]) -> pa.Table:
     return pa.table(
         {
             "episode": pa.array(names, pa.string()),
-            "timestep": pa.array(np.concatenate([np.arange(count, dtype=np.int32) for count in counts])),
+            "timestep": pa.array([step for count in counts for step in range(count)], pa.int32()),
             "codes": _fixed_lists(codes.astype(smallest)),
             "vectors": _fixed_lists(flat.astype(np.float16)),
         }

@@ -26,6 +26,7 @@ from lapa.data import shards, video
 from lapa.data.dataset import Dataset
 from lapa.data.describe import describe_dataset
 from lapa.data.ingest import ingest
+from lapa.data.labels import EpisodeLabels, Labels, LabelStamp, LabelWriter
 from lapa.errors import ConfigError, DatasetNotFound, SourceError, TooManyFailures
 from tests.data.sources import moving_square, truncate, write_clips, write_lerobot, write_lerobot_table, write_video
 
@@ -163,6 +164,33 @@ def test_short_videos_are_skipped_and_named_without_counting_as_failures(tmp_pat
     assert [problem.source for problem in report.skipped] == ["short.mp4"]
     assert "3 frames" in report.skipped[0].reason
     assert report.num_episodes == 2
+
+
+def test_a_shard_without_any_episode_can_be_labelled_like_the_others(tmp_path):
+    source = write_clips(tmp_path / "videos", 6)
+    for number in (2, 3):
+        write_video(source / f"push_the_cup_{number:03d}.mp4", moving_square(3))
+    ingest(clips(source, min_frames=5, episodes_per_shard=2), str(tmp_path / "out"))
+    dataset = Dataset.open(str(tmp_path / "out"))
+    assert dataset.index["shard"].to_pylist() == [0, 0, 2, 2]
+    stamp = LabelStamp(
+        dataset_revision=dataset.revision,
+        labeller_digest="none",
+        labeller_kind="test",
+        window_seconds=0.1,
+        image_size=32,
+        codes_per_pair=4,
+        codebook_size=8,
+    )
+    writer = LabelWriter(str(tmp_path / "labels"), stamp)
+    ids = dataset.index["episode"].to_pylist()
+    codes, vectors = np.ones((7, 4), np.int64), np.zeros((7, 4, 2), np.float32)
+    for shard in writer.missing_shards(dataset):
+        rows = [row for row, stored in enumerate(dataset.index["shard"].to_pylist()) if stored == shard]
+        writer.write_shard(shard, [EpisodeLabels(episode=ids[row], codes=codes, vectors=vectors) for row in rows])
+    writer.finish(dataset)
+    labels = Labels.open(str(tmp_path / "labels"))
+    assert [labels.codes_of(row).shape for row in range(4)] == [(7, 4)] * 4
 
 
 def test_a_source_that_gives_no_episode_is_an_error(tmp_path):
