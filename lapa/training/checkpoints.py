@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -114,7 +115,7 @@ class Checkpoints:
         damaged_names: list[str] = []
         for name in reversed(names):
             url = files.join(self.url, name)
-            folder = self._retry(lambda url=url: files.local_copy(url, cache))
+            folder = self._retry(partial(files.local_copy, url, cache))
             manifest = files.read_json(str(folder / MANIFEST))
             damaged = damaged_files(folder, manifest)
             if not damaged:

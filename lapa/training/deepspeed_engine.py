@@ -50,9 +50,7 @@ class DeepSpeedEngine(StatefulEngine):
         torch.manual_seed(seed)
         self.model = build_model().float().train()
         trainable_parameters(self.model)
-        self.settings = deepspeed_config(
-            config, fit, world_size=self.world_size, on_gpu=self.device.type == "cuda"
-        )
+        self.settings = deepspeed_config(config, fit, world_size=self.world_size, on_gpu=self.device.type == "cuda")
         self.wrapped, *_ = self.deepspeed.initialize(
             model=Root(self.model),
             optimizer=build_adamw(trainable_parameters(self.model), fit.optimizer),
@@ -129,7 +127,8 @@ class DeepSpeedEngine(StatefulEngine):
     @property
     def _inner(self) -> torch.optim.AdamW:
         """Torch's optimizer, inside DeepSpeed's."""
-        return self.wrapped.optimizer if self.stage == 0 else self.wrapped.optimizer.optimizer
+        inner: torch.optim.AdamW = self.wrapped.optimizer if self.stage == 0 else self.wrapped.optimizer.optimizer
+        return inner
 
     def _prepare_moments(self) -> None:
         """Create AdamW's state now instead of in the first step, so that it can be read and restored."""

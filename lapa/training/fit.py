@@ -75,10 +75,10 @@ def fit(
             )
             if result or interrupted or save:
                 watch.check_finite()
-                url = checkpoints.save(engine, task, finished=result and vars(result))
-                for hook in hooks if url else ():
-                    hook.after_checkpoint(engine.step, url)
-            if interrupted and result is None:
+                if url := checkpoints.save(engine, task, finished=vars(result) if result else None):
+                    for hook in hooks:
+                        hook.after_checkpoint(engine.step, url)
+            if interrupted:
                 raise Interrupted(engine.step)
     return result
 

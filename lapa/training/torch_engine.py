@@ -48,7 +48,7 @@ class TorchEngine(StatefulEngine):
             return self.model(*inputs) if method == "forward" else getattr(self.model, method)(*inputs)
 
     def backward(self, loss: Tensor, *, last: bool = True) -> None:
-        loss.backward()
+        torch.autograd.backward(loss)
 
     def update(self) -> Tensor:
         for parameter in self.trainable:

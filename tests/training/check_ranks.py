@@ -1,7 +1,7 @@
 """Runs on every rank: one ZeRO stage against the losses and states of the torch engine.
 
 Usage: check_ranks.py STAGE FOLDER; FOLDER holds what `test_deepspeed.py` wrote with the torch engine.
-Prints one JSON line on rank 0.
+Rank 0 writes FOLDER/findings.json.
 """
 
 import json
@@ -24,7 +24,10 @@ SETTINGS = {"steps": STEPS, "ema_decay": 0.9, "micro_batch_size": 3, "checkpoint
 def build(stage: int, **changes: object) -> DeepSpeedEngine:
     config = fit_config(**(SETTINGS | changes))
     engine = build_engine(
-        ToyModel, DeepSpeedEngineConfig(zero_stage=stage, bucket_bytes=20_000), config, seed=5  # type: ignore[arg-type]
+        ToyModel,
+        DeepSpeedEngineConfig(zero_stage=stage, bucket_bytes=20_000),
+        config,
+        seed=5,  # type: ignore[arg-type]
     )
     assert isinstance(engine, DeepSpeedEngine)
     return engine
@@ -66,7 +69,7 @@ def main() -> None:
     if resumed.rank == 0:
         findings["keys"] = sorted(state)
         findings["tied"] = bool(torch.equal(state["head.weight"], state["words.weight"]))
-        print("FINDINGS", json.dumps(findings), flush=True)
+        (folder / "findings.json").write_text(json.dumps(findings))
     engine.close()
 
 

@@ -219,7 +219,7 @@ def test_seeds_differ_by_step_and_rank_and_never_change() -> None:
 
 def test_the_torch_engine_refuses_several_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match="engine.kind=deepspeed"):
+    with pytest.raises(ConfigError, match=r"engine\.kind=deepspeed"):
         build_engine(ToyModel, TorchEngineConfig(), fit_config(), seed=0)
 
 

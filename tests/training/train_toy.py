@@ -32,15 +32,16 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
     config = fit_config(steps=args.steps, ema_decay=0.9, schedule=CosineSchedule(warmup_steps=3))
-    kind = TorchEngineConfig() if args.engine == "torch" else DeepSpeedEngineConfig(
-        zero_stage=int(args.engine), bucket_bytes=20_000
+    kind = (
+        TorchEngineConfig()
+        if args.engine == "torch"
+        else DeepSpeedEngineConfig(zero_stage=int(args.engine), bucket_bytes=20_000)
     )
     engine = build_engine(lambda: ToyModel(noise=0.1), kind, config, seed=5)
     hook = Losses(args.folder / f"losses-{engine.rank}.jsonl", react)
     checkpoints = Checkpoints(str(args.folder / "checkpoints"), 2, {"name": "toy"})
     batches = stream(engine.rank, engine.world_size)
-    result = fit(ToyTask(), engine, batches, held_out, config, checkpoints, [hook], seed=5)
-    print("finished", result)
+    fit(ToyTask(), engine, batches, held_out, config, checkpoints, [hook], seed=5)
     engine.close()
 
 
