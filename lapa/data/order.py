@@ -50,7 +50,7 @@ class _Epoch:
     """Episodes in reading order."""
     starts: Int64[np.ndarray, " e+1"]
     """Where each episode's samples begin in the epoch's sequence."""
-    lane_starts: Int64[np.ndarray, " l+1"]
+    lane_starts: Int64[np.ndarray, " _bounds"]
     """Where each lane's segment begins in the epoch's sequence."""
     lane_first: Int64[np.ndarray, " l"]
     """Lane position of the first sample of this epoch."""

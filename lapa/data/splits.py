@@ -6,7 +6,7 @@ from jaxtyping import Int64
 from lapa import files
 from lapa.data.dataset import Dataset
 
-Rows = Int64[np.ndarray, " e"]
+Rows = Int64[np.ndarray, " _e"]
 """Rows of the dataset's index, ascending."""
 
 

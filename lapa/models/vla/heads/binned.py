@@ -38,7 +38,7 @@ class BinnedActionHead(nn.Module):
         ]
         return torch.stack(columns, dim=-1)
 
-    def suffix(self, actions: Float[Tensor, "b k a"]) -> Int64[Tensor, "b n-1"]:
+    def suffix(self, actions: Float[Tensor, "b k a"]) -> Int64[Tensor, "b m"]:
         """Tokens after the prompt while training: all bins but the last, which nothing follows."""
         return rearrange(self.to_bins(actions), "b k a -> b (k a)")[:, :-1]
 
