@@ -1,10 +1,11 @@
 """Named runs. A preset is a function; its first docstring line is its description."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from lapa.config.data import (
     IngestConfig,
+    LeRobotSource,
     RldsSource,
     StreamConfig,
     TabletopSource,
@@ -16,10 +17,9 @@ from lapa.config.latent_action import (
     LatentActionConfig,
     NsvqConfig,
     PixelTarget,
-    PublishedRevivalConfig,
     RevivalConfig,
-    TransformerArchitecture,
 )
+from lapa.config.models import lapa_model, lapa_paper_model
 from lapa.config.run import RunConfig
 from lapa.config.stages import (
     EvaluateConfig,
@@ -61,7 +61,7 @@ def lapa() -> RunConfig:
     """Full size, our defaults: the published model with its defects put right, bf16 under ZeRO-3."""
     return _full_size(
         name="lapa",
-        model=LatentActionConfig(),
+        model=lapa_model(),
         laq_fit=FitConfig(
             steps=100_000,
             batch_size=64,
@@ -78,13 +78,8 @@ def lapa_paper() -> RunConfig:
     """The published recipe, weight-compatible with the released latent-action model, to compare results."""
     return _full_size(
         name="lapa-paper",
-        model=LatentActionConfig(
-            architecture=TransformerArchitecture(released_layout=True),
-            quantizer=NsvqConfig(initialization="normal", revival=PublishedRevivalConfig()),
-        ),
-        laq_fit=FitConfig(
-            steps=100_005, batch_size=64, optimizer=OptimizerConfig(learning_rate=1e-4, clip_norm=0.5)
-        ),
+        model=lapa_paper_model(),
+        laq_fit=FitConfig(steps=100_005, batch_size=64, optimizer=OptimizerConfig(learning_rate=1e-4, clip_norm=0.5)),
         resize="squash",
         health=HealthConfig(on_collapse="warn"),
     )
@@ -136,9 +131,7 @@ def _tabletop(*, videos: int, laq_steps: int, pretrain_steps: int, finetune_step
     stream = StreamConfig(lanes=8, shuffle_samples=1024, validation_share=0.03, workers=0)
     return RunConfig(
         name="tabletop",
-        videos=IngestConfig(
-            source=TabletopSource(record="videos", episodes=videos), image_size=48, encoding=encoding
-        ),
+        videos=IngestConfig(source=TabletopSource(record="videos", episodes=videos), image_size=48, encoding=encoding),
         robot=IngestConfig(
             source=TabletopSource(record="demonstrations", episodes=50, seed=1_000_000),
             image_size=48,
@@ -160,7 +153,7 @@ def _tabletop(*, videos: int, laq_steps: int, pretrain_steps: int, finetune_step
                 validate_every=min(200, laq_steps),
             ),
             stream=stream,
-            gate=ProbeGate(),
+            gate=ProbeGate(min_r2=0.8, min_joint_perplexity=4.0),
         ),
         pretrain=PretrainConfig(
             backbone=backbone,
@@ -202,10 +195,10 @@ def _scratch(backbone: ConvolutionalBackbone, *, learning_rate: float) -> dict[s
 
 
 def _full_size(
-    *, name: str, model: LatentActionConfig, laq_fit: FitConfig, resize: str, health: HealthConfig
+    *, name: str, model: LatentActionConfig, laq_fit: FitConfig, resize: Literal["crop", "squash"], health: HealthConfig
 ) -> RunConfig:
     videos = IngestConfig(source=VideoFolderSource(url="s3://BUCKET/videos"), resize=resize)
-    robot = IngestConfig(source=VideoFolderSource(url="s3://BUCKET/robot"), resize=resize)
+    robot = IngestConfig(source=LeRobotSource(url="s3://BUCKET/robot"), resize=resize)
     language_model = OptimizerConfig(learning_rate=2e-5, betas=(0.9, 0.95))
     stream = StreamConfig(lanes=64, shuffle_samples=256, workers=4)
     return RunConfig(

@@ -1,6 +1,6 @@
 """What a preset's model is made of: layers, parameters and FLOPs per sample, as JSON on stdout.
 
-The model is built on the meta device: nothing is allocated, so full-size presets describe on a laptop.
+The model is built from fake tensors: nothing is allocated, so full-size presets describe on a laptop.
 """
 
 import json
@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from lapa.config.latent_action import LatentActionConfig
@@ -44,38 +45,34 @@ def describe(run: RunConfig, stage: str) -> dict[str, Any]:
 
 
 def _latent_action(config: LatentActionConfig) -> dict[str, Any]:
-    with torch.device("meta"):
+    with FakeTensorMode():
         model = build_latent_action_model(config)
         frames = torch.zeros(1, 3, config.image_size, config.image_size, dtype=torch.uint8)
-    pair = FramePair(current=frames, future=frames)
-    return {
-        **_modules(model),
-        "flops_per_sample": {
+        pair = FramePair(current=frames, future=frames)
+        flops = {
             "train (forward)": _flops(lambda: model.train()(pair)),
             "label": _flops(lambda: model.eval().encode(pair)),
-        },
-        "latent_actions": config.codebook_size**config.codes_per_pair,
-    }
+        }
+    latent_actions = config.codebook_size**config.codes_per_pair
+    return {**_modules(model), "flops_per_sample": flops, "latent_actions": latent_actions}
 
 
 def _vla(backbone: BackboneConfig, run: RunConfig) -> dict[str, Any]:
     codes, size = run.laq.model.codes_per_pair, run.laq.model.codebook_size
     spec = VlaSpec(backbone=backbone, codes_per_pair=codes, codebook_size=size)
-    with torch.device("meta"):
+    with FakeTensorMode():
         model = build_vla(spec)
-    side = backbone.image_size if backbone.kind == "convolutional" else 256
-    batch = Batch(
-        current=torch.zeros(1, 3, side, side, dtype=torch.uint8),
-        instructions=("push the red circle to the blue square",),
-        episode=torch.zeros(1, dtype=torch.int64),
-        timestep=torch.zeros(1, dtype=torch.int64),
-        codes=torch.zeros(1, codes, dtype=torch.int64),
-    )
-    # Hashing words and preparing images happen on real values, so the forward pass is counted off the meta device.
-    if backbone.kind == "convolutional":
-        model = build_vla(spec)
+        if backbone.kind == "huggingface":
+            # How many tokens an image becomes is the processor's business, on real pixels.
+            return {**_modules(model), "flops_per_sample": {}}
+        batch = Batch(
+            current=torch.zeros(1, 3, backbone.image_size, backbone.image_size, dtype=torch.uint8),
+            instructions=("push the red circle to the blue square",),
+            episode=torch.zeros(1, dtype=torch.int64),
+            timestep=torch.zeros(1, dtype=torch.int64),
+            codes=torch.zeros(1, codes, dtype=torch.int64),
+        )
         return {**_modules(model), "flops_per_sample": {"train (forward)": _flops(lambda: model(batch))}}
-    return {**_modules(model), "flops_per_sample": {}}
 
 
 def _modules(model: nn.Module) -> dict[str, Any]:
