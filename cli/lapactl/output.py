@@ -6,7 +6,7 @@ cut to a width where nobody looks at it (a pipe, a file).
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from enum import StrEnum
 from typing import Any
 
@@ -93,9 +93,9 @@ def say_error(words: str) -> None:
 
 def readable(value: Any) -> str:
     """A value as people write it: short numbers, no brackets, a dash for nothing."""
+    if value is None or (isinstance(value, Sized) and len(value) == 0):
+        return "-"
     match value:
-        case None | "" | [] | {} | ():
-            return "-"
         case bool():
             return "yes" if value else "no"
         case int():

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lapa.stages.progress import PROGRESS_VARIABLE
+from lapa.tracking.progress import PROGRESS_VARIABLE
 
 POLL_SECONDS = 0.2
 Event = Mapping[str, Any]

@@ -43,32 +43,31 @@ class LiveDisplay:
         self._progress, self._task, self._out, self._label = progress, task, out, label
 
     def update(self, event: Event) -> None:
-        self._progress.update(
-            self._task,
-            description=f"{self._label} {event['phase']}",
-            total=event.get("steps"),
-            completed=event.get("step") or 0,
-            words=describe_event(event),
-        )
+        position: dict[str, Any] = {}
+        if "steps" in event:  # a validation or a checkpoint leaves the bar where it is
+            position = {"total": event["steps"], "completed": event.get("step") or 0}
+        description = f"{self._label} {event.get('phase', '')}"
+        self._progress.update(self._task, description=description, words=describe_event(event), **position)
 
     def note(self, words: str) -> None:
         self._out.say(words)
 
 
 class PlainDisplay:
-    """A line at every new phase, and every `PLAIN_SECONDS` inside one."""
+    """A line at the first sight of a phase, and then every `PLAIN_SECONDS`."""
 
     def __init__(self, out: Output, label: str) -> None:
         self._out, self._label = out, label
-        self._phase: str | None = None
+        self._phases: set[str] = set()
         self._spoke = float("-inf")
 
     def update(self, event: Event) -> None:
-        now = time.monotonic()
-        if event["phase"] == self._phase and now - self._spoke < PLAIN_SECONDS:
+        now, phase = time.monotonic(), event.get("phase", "")
+        if phase in self._phases and now - self._spoke < PLAIN_SECONDS:
             return
-        self._phase, self._spoke = event["phase"], now
-        self._out.say(f"{self._label} {event['phase']} {describe_event(event)}".rstrip())
+        self._phases.add(phase)
+        self._spoke = now
+        self._out.say(f"{self._label} {phase} {describe_event(event)}".rstrip())
 
     def note(self, words: str) -> None:
         self._out.say(words)

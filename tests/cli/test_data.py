@@ -61,3 +61,10 @@ def test_show_says_where_no_dataset_is(lapactl, tmp_path):
     result = lapactl("data", "show", tmp_path)
     assert result.exit_code == 3
     assert "dataset.json" in result.stderr
+
+
+def test_show_counts_the_episodes_of_each_embodiment(lapactl, tmp_path):
+    """A mapping is not nothing."""
+    dataset = Dataset.open(make_dataset(tmp_path / "dataset"))
+    ((embodiment, episodes),) = dataset.info.embodiments.items()
+    assert f"{embodiment} {episodes}" in lapactl("data", "show", dataset.url).stdout
