@@ -18,8 +18,8 @@ from lapa.config.run import RunConfig
 from lapa.config.stages import StageName
 from lapa.errors import RESTART_EXIT_CODE, TrackingError
 from lapa.stages.plan import fingerprint, inputs_of, stage_folder
-from lapa.stages.progress import report_progress
 from lapa.stages.results import Artifact, StageResult, write_result
+from lapa.tracking.progress import report_progress
 from lapa.tracking.registry import Registry
 from lapa.tracking.tracker import Tracker, open_tracker
 

@@ -1,18 +1,13 @@
 """Who wants to know how training goes. A hook receives reports and owns what it needs."""
 
-import json
 import logging
-import os
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
+
+from lapa.tracking.progress import report_progress
 
 logger = logging.getLogger(__name__)
-
-PROGRESS_VARIABLE = "LAPA_PROGRESS_FILE"
-"""Environment variable: a file that gets one JSON line per report, for whoever watches the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +70,11 @@ class MetricsHook(Hook):
 
 
 class ProgressHook(Hook):
-    """One log line per report, and one JSON line in the file that LAPA_PROGRESS_FILE names."""
+    """One log line per report, and one event for whoever watches the stage."""
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
-        path = os.environ.get(PROGRESS_VARIABLE)
-        self.file = Path(path) if path else None
+        self._last: StepReport | None = None
 
     def after_step(self, report: StepReport) -> None:
         logger.info(
@@ -88,30 +82,27 @@ class ProgressHook(Hook):
             self.stage, report.step, report.steps, report.losses["total"], report.learning_rate,
             report.samples_per_second, 100 * report.data_wait_share,
         )  # fmt: skip
-        left = (report.steps - report.step) / max(1, report.step)
-        self._write(
-            event="step",
+        report_progress(
+            self.stage,
+            "train",
             step=report.step,
             steps=report.steps,
-            losses=report.losses,
-            samples_per_second=report.samples_per_second,
-            data_wait_share=report.data_wait_share,
-            seconds=report.seconds,
-            share_left=left / (1 + left),
+            rate=self._steps_per_second(report),
+            unit="steps",
+            metrics={"loss": report.losses["total"]},
+            message=f"{report.samples_per_second:.0f} samples/s",
         )
+        self._last = report
 
     def after_validation(self, step: int, metrics: Mapping[str, float]) -> None:
         numbers = " ".join(f"{name}={value:.5g}" for name, value in sorted(metrics.items()))
         logger.info("stage=%s event=validation step=%d %s", self.stage, step, numbers)
-        self._write(event="validation", step=step, metrics=dict(metrics))
 
     def after_checkpoint(self, step: int, url: str) -> None:
         logger.info("stage=%s event=checkpoint step=%d url=%s", self.stage, step, url)
-        self._write(event="checkpoint", step=step, url=url)
 
-    def _write(self, **entry: Any) -> None:
-        if self.file is None:
-            return
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with self.file.open("a") as file:
-            file.write(json.dumps({"stage": self.stage, "time": time.time(), **entry}) + "\n")
+    def _steps_per_second(self, report: StepReport) -> float | None:
+        """Since the last report; unknown at the first one of a process, whose steps may have been resumed."""
+        if self._last is None:
+            return None
+        return (report.step - self._last.step) / max(report.seconds - self._last.seconds, 1e-9)
