@@ -6,6 +6,7 @@ have in common, and a changed setting never overwrites an earlier result. Needs 
 """
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -189,7 +190,11 @@ def _source_name(config: IngestConfig) -> str:
     match source:
         case TabletopSource():
             return f"tabletop-{source.record}"
-        case VideoFolderSource() | LeRobotSource() | RldsSource():
+        case RldsSource():
+            # TFDS keeps a dataset under its version: bridge_dataset/1.0.0 is called bridge_dataset.
+            name, parent = files.name_of(source.url), files.name_of(source.url.rstrip("/").rpartition("/")[0])
+            return parent if parent and re.fullmatch(r"\d+(\.\d+)*", name) else name
+        case VideoFolderSource() | LeRobotSource():
             return files.name_of(source.url)
         case _:
             assert_never(source)

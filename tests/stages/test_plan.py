@@ -3,7 +3,7 @@
 import pytest
 
 from lapa.config.load import arms, load_run, merge, nested, resolve
-from lapa.stages.plan import NotMadeYet, fingerprint, finished, inputs_of, plan, stage_folder, unchanged
+from lapa.stages.plan import NotMadeYet, dataset_url, fingerprint, finished, inputs_of, plan, stage_folder, unchanged
 from lapa.stages.results import Artifact, StageResult, write_result
 from tests.builders import make_dataset
 
@@ -82,3 +82,10 @@ def test_ingest_looks_again_at_files_that_others_may_change(run, tmp_path):
 
 def load_run_with(run, key, value):
     return resolve(merge(run.model_dump(mode="json"), nested(key, value)))
+
+
+def test_an_rlds_dataset_goes_by_its_name_and_not_its_version():
+    run = load_run("bridge-sample")
+    assert "/bridge_dataset-" in dataset_url(run, run.robot)
+    plain = load_run("bridge-sample", ["robot.source.url=my-episodes"])
+    assert "/my-episodes-" in dataset_url(plain, plain.robot)
