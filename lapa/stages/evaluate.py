@@ -52,7 +52,11 @@ def _held_out(policy: Policy, dataset: Dataset, finetune: FinetuneConfig) -> tup
         validation_share=finetune.stream.validation_share,
         use_proprioception=finetune.use_proprioception,
     )
-    metrics = {"held_out/ratio": error.ratio, "held_out/timesteps": float(error.timesteps)}
+    metrics = {
+        "held_out/ratio": error.ratio,
+        "held_out/median_ratio": error.median_ratio,
+        "held_out/timesteps": float(error.timesteps),
+    }
     for name, mine, mean in zip(error.names, error.policy, error.mean_action, strict=True):
         metrics |= {f"held_out/mae/{name}": float(mine), f"held_out/mean_action_mae/{name}": float(mean)}
     return metrics, [error.verdict]

@@ -1,0 +1,55 @@
+"""What the held-out error compares a policy with."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from lapa.data.dataset import Dataset
+from lapa.data.splits import split_rows
+from lapa.data.stream import episode_arrays
+from lapa.policy.held_out import held_out_error
+from tests.builders import make_dataset
+
+SHARE = 0.3
+
+
+class Constant:
+    """Answers every observation with one action."""
+
+    def __init__(self, action):
+        self.action = action
+
+    def act(self, observations, instructions):
+        return [SimpleNamespace(actions=self.action[None]) for _ in observations]
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return Dataset.open(make_dataset(tmp_path / "dataset", episodes=8, frames=12))
+
+
+def known_actions(dataset):
+    training, _ = split_rows(dataset, SHARE)
+    return np.concatenate([episode_arrays(dataset, row)["actions"] for row in training])
+
+
+def error_of(dataset, action):
+    return held_out_error(Constant(action), dataset, validation_share=SHARE, use_proprioception=False)
+
+
+def test_the_mean_action_measured_against_itself_is_one(dataset):
+    error = error_of(dataset, known_actions(dataset).mean(axis=0))
+    assert error.ratio == pytest.approx(1)
+    assert "does not know more than a constant answer" in error.verdict
+
+
+def test_beating_the_mean_with_the_median_is_not_knowing_anything(dataset):
+    error = error_of(dataset, np.median(known_actions(dataset), axis=0))
+    assert error.ratio == pytest.approx(error.median_ratio)
+    assert "does not know more than a constant answer" in error.verdict
+
+
+def test_only_held_out_episodes_are_compared(dataset):
+    _, held_out = split_rows(dataset, SHARE)
+    assert error_of(dataset, np.zeros(3, np.float32)).timesteps == 12 * len(held_out)
