@@ -1,6 +1,6 @@
 """The latent-action model: what changed between two frames, in a few discrete codes.
 
-b batch, c h w image, k codes per frame pair, e latent width.
+b batch, c h w images as they come, c H W at the model's size, k codes per frame pair, e latent width.
 """
 
 from dataclasses import dataclass
@@ -101,13 +101,13 @@ class LatentActionModel(nn.Module):
         return LatentActions(codes=self.quantizer(latents).codes, vectors=latents)
 
     @torch.no_grad()
-    def decode(self, current: Images, codes: Int64[Tensor, "b k"]) -> Float[Tensor, "b c h w"]:
+    def decode(self, current: Images, codes: Int64[Tensor, "b k"]) -> Float[Tensor, "b c H W"]:
         """The frame one window after `current`, had the change been `codes`; in [0, 1]."""
         unit = self._unit(current)
-        predicted = self.dynamics.predict(self.dynamics.observe(unit), self.quantizer.vectors_of(codes))
+        predicted = self.dynamics.predict(self.dynamics.observe(unit), self.quantizer(codes=codes).vectors)
         return self._image(unit, predicted).clamp(0, 1)
 
-    def _unit(self, images: Images) -> Float[Tensor, "b c h w"]:
+    def _unit(self, images: Images) -> Float[Tensor, "b c H W"]:
         return to_unit(images, self.config.image_size)
 
     def _image(self, current: Tensor, predicted: Tensor) -> Tensor:

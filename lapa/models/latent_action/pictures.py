@@ -1,6 +1,6 @@
 """Pictures of what the codes mean, as uint8 arrays: one column per code, one row per frame.
 
-b batch, k codes per frame pair, m atlas entries.
+k codes per frame pair, m atlas entries, y x pixels of one frame, h w of the picture.
 """
 
 import itertools
@@ -23,7 +23,7 @@ GAP = 2
 
 def code_atlas(
     model: LatentActionModel,
-    frame: UInt8[Tensor, "c h w"],
+    frame: UInt8[Tensor, "c y x"],
     codes: Int64[Tensor, "m k"] | None = None,
     limit: int = 64,
     decode: Callable[[Tensor, Tensor], Tensor] | None = None,
@@ -58,7 +58,7 @@ def reconstruction_grid(output: LatentActionOutput, limit: int = 8) -> Picture:
     return tile([output.current[:limit], output.future[:limit], output.reconstruction[:limit]])
 
 
-def tile(rows: list[Float[Tensor, "_ c h w"]]) -> Picture:
+def tile(rows: list[Float[Tensor, "_ c y x"]]) -> Picture:
     """Images in rows, white between them; a shorter row is filled up with white."""
     longest = max(len(row) for row in rows)
     padded = [F.pad(row.float(), (0, GAP, 0, GAP, 0, 0, 0, longest - len(row)), value=1.0) for row in rows]

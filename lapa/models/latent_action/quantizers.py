@@ -8,8 +8,7 @@ fp32 under any precision, so that near-ties do not flip labels.
 """
 
 import math
-from dataclasses import dataclass
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 import torch
 import torch.nn.functional as F
@@ -20,8 +19,9 @@ from lapa.config.latent_action import FsqConfig, NoQuantizerConfig, NsvqConfig, 
 from lapa.errors import ConfigError
 
 
-@dataclass(frozen=True)
-class Quantized:
+class Quantized(NamedTuple):
+    """A tuple, because DeepSpeed looks for tensors in module outputs and finds none in other records."""
+
     codes: Int64[Tensor, "b k"]
     vectors: Float[Tensor, "b k e"]
     """What the decoder sees: in training it carries gradients, in evaluation it is the code's own vector."""
@@ -46,7 +46,15 @@ class Quantizer(nn.Module):
         self.register_buffer("batches_used", counts[0].clone())
         self.register_buffer("initialized", torch.tensor(initialized))
 
-    def forward(self, latents: Float[Tensor, "b k e"]) -> Quantized:
+    def forward(
+        self, latents: Float[Tensor, "b k e"] | None = None, *, codes: Int64[Tensor, "b k"] | None = None
+    ) -> Quantized:
+        """Name the latents; or, given codes, look their vectors up (through here, because under ZeRO-3 a
+        module's weights are whole only inside its own call)."""
+        if codes is not None:
+            vectors = self.vectors_of(codes)
+            return Quantized(codes, vectors, vectors.new_zeros(()))
+        assert latents is not None
         with torch.autocast(latents.device.type, enabled=False):
             quantized = self.quantize(latents.float())
         if self.training:
@@ -145,50 +153,40 @@ class VqEmaQuantizer(Quantizer):
 class FsqQuantizer(Quantizer):
     """Finite scalar quantization (arXiv 2309.15505): every dimension is rounded to a few levels.
 
-    The bound is the paper's: exactly `levels` values are reachable, also for even counts. Latents are
-    standardized over the batch first (no learned scale): unlike a bare tanh they can neither drift into
-    saturation nor shrink into the one level around zero, and all levels stay in use.
+    Latents are standardized over the batch first (no learned scale): unlike under a bare tanh they can
+    neither drift into saturation nor shrink into the one level around zero, and all levels stay in use.
+    Levels lie symmetric around zero. The paper's grid for even counts has a level at zero instead, which
+    leaves one reachable value where there are two levels.
     """
 
-    half_range: Tensor
-    offset: Tensor
-    shift: Tensor
+    steps: Tensor
     basis: Tensor
 
     def __init__(self, config: FsqConfig, codes_per_pair: int, *, latent_width: int = 32) -> None:
-        levels = torch.tensor(config.levels)
         super().__init__(
             codes_per_pair=codes_per_pair, codebook_size=math.prod(config.levels), latent_width=latent_width
         )
-        self.levels = config.levels
+        levels = torch.tensor(config.levels)
         self.narrow = nn.Linear(latent_width, len(levels))
-        self.standardize = nn.BatchNorm1d(len(levels), affine=False)
+        self.standardize = nn.BatchNorm1d(len(levels), affine=False, eps=1e-12)
         self.widen = nn.Linear(len(levels), latent_width)
-        offset = torch.where(levels % 2 == 0, 0.5, 0.0)
-        half_range = (levels - 1) * (1 + 1e-3) / 2
-        self.register_buffer("half_range", half_range, persistent=False)
-        self.register_buffer("offset", offset, persistent=False)
-        self.register_buffer("shift", (offset / half_range).atanh(), persistent=False)
+        self.register_buffer("steps", levels - 1, persistent=False)
         self.register_buffer("basis", levels.cumprod(0) // levels, persistent=False)
 
     def quantize(self, latents: Float[Tensor, "b k e"]) -> Quantized:
         narrow = self.narrow(latents)
         standard = self.standardize(narrow.flatten(0, 1)).view_as(narrow)
-        bounded = (standard + self.shift).tanh() * self.half_range - self.offset
-        rounded = bounded + (bounded.round() - bounded).detach()
-        digits = rounded.detach().round().long() + self._half_width
-        codes = (digits * self.basis).sum(-1)
-        return Quantized(codes, self.widen(rounded / self._half_width), latents.new_zeros(()))
+        places = (standard.tanh() + 1) / 2 * self.steps  # 0 .. levels - 1
+        digits = places.detach().round().long()
+        rounded = places + (digits - places).detach()
+        return Quantized((digits * self.basis).sum(-1), self._widened(rounded), latents.new_zeros(()))
 
     def vectors_of(self, codes: Int64[Tensor, "b k"]) -> Float[Tensor, "b k e"]:
-        levels = torch.tensor(self.levels, device=codes.device)
-        digits = codes[..., None] // self.basis % levels
-        vectors: Tensor = self.widen((digits - self._half_width) / self._half_width)
-        return vectors
+        return self._widened(codes[..., None] // self.basis % (self.steps + 1))
 
-    @property
-    def _half_width(self) -> Tensor:
-        return torch.tensor(self.levels, device=self.basis.device) // 2
+    def _widened(self, digits: Tensor) -> Tensor:
+        vectors: Tensor = self.widen(2 * digits / self.steps - 1)
+        return vectors
 
 
 class NoQuantizer(Quantizer):

@@ -65,7 +65,6 @@ class LaqTask:
         counts = engine.reduce_sum(quantizer.pending_usage)
         quantizer.usage += counts
         quantizer.batches_used += counts.sum(0) > 0
-        quantizer.pending_usage.zero_()
         match quantizer:
             case VqEmaQuantizer():
                 quantizer.absorb(counts.sum(0), engine.reduce_sum(quantizer.pending_sum))
@@ -74,6 +73,7 @@ class LaqTask:
                 for statistic in (quantizer.standardize.running_mean, quantizer.standardize.running_var):
                     assert statistic is not None
                     statistic.copy_(engine.reduce_mean(statistic))
+        quantizer.pending_usage.zero_()  # with one rank, `counts` is this very tensor
         return self._revive(engine)
 
     def validate(self, engine: Engine, batches: Iterable[Batch]) -> dict[str, float]:

@@ -1,0 +1,161 @@
+"""Training the latent-action model: codebooks start from data and come back to life, and validation tells why to
+stop."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lapa.config.latent_action import FsqConfig, NsvqConfig, RevivalConfig, VqEmaConfig
+from lapa.config.stages import HealthConfig, LaqConfig, ProbeGate
+from lapa.config.training import TorchEngineConfig
+from lapa.data.dataset import Dataset
+from lapa.errors import CodebookCollapsed
+from lapa.models.latent_action.model import build_latent_action_model, load_latent_action_model
+from lapa.tracking.tracker import NullTracker
+from lapa.training.torch_engine import TorchEngine
+from lapa.training.tasks.laq import LaqTask
+from tests.builders import make_dataset
+from tests.distributed import run_ranks
+from tests.training.laq import laq_config, moving_blocks
+
+
+def engine_of(config: LaqConfig) -> TorchEngine:
+    return TorchEngine(
+        lambda: build_latent_action_model(config.model), TorchEngineConfig(device="cpu"), config.fit, seed=0
+    )
+
+
+def train(task: LaqTask, engine: TorchEngine, steps: int) -> list[dict[str, float]]:
+    numbers = []
+    for step in range(steps):
+        losses = task.losses(engine, moving_blocks(16, seed=step)[0])
+        engine.backward(losses["total"])
+        engine.update()
+        numbers.append(task.after_update(engine))
+    return numbers
+
+
+def validate(task: LaqTask, engine: TorchEngine) -> dict[str, float]:
+    engine.model.eval()
+    with torch.no_grad():
+        metrics = task.validate(engine, [moving_blocks(64, seed=1000)[0]])
+    engine.model.train()
+    return metrics
+
+
+@pytest.mark.parametrize("quantizer", [None, VqEmaConfig(codebook_size=4, width=4), FsqConfig(levels=(2, 2))])
+def test_codes_come_to_name_the_move_of_a_block(quantizer: VqEmaConfig | FsqConfig | None) -> None:
+    config = laq_config(quantizer)
+    engine, task = engine_of(config), LaqTask(config)
+    train(task, engine, 250)
+    metrics = validate(task, engine)
+    assert metrics["relative_error"] < 0.6
+    assert metrics["perplexity"] > 2.5
+    batch, moves = moving_blocks(256, seed=2000)
+    codes = engine.model.eval().encode(batch.pair).codes[:, 0].numpy()  # type: ignore[operator]
+    majority = sum(np.bincount(moves[codes == code], minlength=4).max() for code in np.unique(codes))
+    assert majority / len(moves) > 0.8
+
+
+def test_the_codebook_starts_at_latents_of_the_first_batch() -> None:
+    config = laq_config()
+    engine, task = engine_of(config), LaqTask(config)
+    batch, _ = moving_blocks(16, seed=0)
+    latents = engine.model.eval().encode(batch.pair).vectors.flatten(0, 1)  # type: ignore[operator]
+    engine.model.train()
+    task.losses(engine, batch)
+    distances = torch.cdist(engine.model.quantizer.codebook.detach(), latents).amin(1)  # type: ignore[union-attr]
+    assert distances.max() < 0.1 * latents.std()
+    assert bool(engine.model.quantizer.initialized)  # type: ignore[union-attr, arg-type]
+
+
+def test_a_collapsed_codebook_recovers() -> None:
+    config = laq_config()
+    engine, task = engine_of(config), LaqTask(config)
+    train(task, engine, 1)
+    codebook = engine.model.quantizer.codebook  # type: ignore[union-attr]
+    with torch.no_grad():
+        codebook[1:] = 1000.0  # type: ignore[index]
+    engine.model.quantizer.usage.zero_()  # type: ignore[union-attr, operator]
+    assert validate(task, engine)["perplexity"] == 1
+    numbers = train(task, engine, 9)
+    assert numbers[-1]["revived_codes"] == 3
+    assert engine.read("exp_avg", "quantizer.codebook")[1:].abs().max() == 0
+    train(task, engine, 30)
+    assert validate(task, engine)["perplexity"] > 1.5
+
+
+def test_usage_is_complete_in_the_state_that_a_checkpoint_saves() -> None:
+    config = laq_config(NsvqConfig(codebook_size=4, width=4, revival=RevivalConfig(every=1000)))
+    engine, task = engine_of(config), LaqTask(config)
+    train(task, engine, 5)
+    assert int(engine.full_state()["quantizer.usage"].sum()) == 5 * 16
+
+
+def test_validation_compares_with_copying_and_measures_the_codes() -> None:
+    config = laq_config()
+    engine, task = engine_of(config), LaqTask(config, tracker=NullTracker())
+    train(task, engine, 1)
+    metrics = validate(task, engine)
+    batch, _ = moving_blocks(64, seed=1000)
+    copied = (batch.current.float() / 255 - batch.pair.future.float() / 255).square().mean()
+    assert metrics["copy_error"] == pytest.approx(float(copied), rel=1e-5)
+    assert metrics["relative_error"] == pytest.approx(metrics["reconstruction_error"] / metrics["copy_error"])
+    assert 1 <= metrics["perplexity"] <= 4 and metrics["perplexity/position-0"] == metrics["perplexity"]
+    assert metrics["dead_share"] in (0, 0.25, 0.5, 0.75)
+    assert engine.model.quantizer.pending_usage.sum() == 0  # type: ignore[union-attr, operator]
+
+
+def test_a_codebook_that_stays_collapsed_ends_the_run_in_words() -> None:
+    task = LaqTask(laq_config(health=HealthConfig(patience=2)))
+    bad, good = {"perplexity": 1.1}, {"perplexity": 3.0}
+    assert task.should_stop(bad) is task.should_stop(good) is task.should_stop(bad) is None
+    with pytest.raises(CodebookCollapsed, match="on_collapse=warn"):
+        task.should_stop(bad)
+
+
+def test_a_collapsed_codebook_only_warns_when_told_to(caplog: pytest.LogCaptureFixture) -> None:
+    task = LaqTask(laq_config(health=HealthConfig(patience=1, on_collapse="warn")))
+    assert task.should_stop({"perplexity": 1.0}) is None
+    assert "nearly every change gets the same name" in caplog.text
+
+
+def test_training_stops_once_the_codes_mean_motion() -> None:
+    task = LaqTask(laq_config(gate=ProbeGate(min_r2=0.6, min_joint_perplexity=3)))
+    metrics = {"perplexity": 4.0, "joint_perplexity": 4.0, "probe_r2/additive": 0.5, "probe_r2/joint": 0.7}
+    assert task.should_stop(metrics) == (
+        "the codes explain 70% of the true motion (gate 60%) and 4.0 latent actions are in use (gate 3)"
+    )
+    assert task.should_stop(metrics | {"probe_r2/joint": 0.55}) is None
+    assert task.should_stop(metrics | {"joint_perplexity": 2.0}) is None
+    assert task.should_stop({"perplexity": 4.0, "joint_perplexity": 4.0}) is None
+
+
+def test_labelled_episodes_give_a_probe_score(tmp_path: Path) -> None:
+    dataset = Dataset.open(make_dataset(tmp_path / "robot", episodes=2, image_size=24))
+    config = laq_config()
+    engine, task = engine_of(config), LaqTask(config, probe=dataset)
+    metrics = validate(task, engine)
+    assert {"probe_r2/additive", "probe_r2/joint", "probe_r2/shuffled"} <= metrics.keys()
+    assert any("robot's true motion" in message for message in task.verdicts(metrics))
+
+
+def test_a_saved_model_folder_loads(tmp_path: Path) -> None:
+    config = laq_config()
+    engine, task = engine_of(config), LaqTask(config)
+    train(task, engine, 2)
+    task.save(tmp_path, engine.full_state())
+    batch, _ = moving_blocks(16, seed=5)
+    loaded = load_latent_action_model(str(tmp_path)).encode(batch.pair)
+    assert torch.equal(loaded.codes, engine.model.eval().encode(batch.pair).codes)  # type: ignore[operator]
+
+
+def test_ranks_under_zero_3_share_one_codebook_and_one_count(tmp_path: Path) -> None:
+    run_ranks(Path(__file__).parent / "check_laq_ranks.py", [str(tmp_path)])
+    ranks = [json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in range(2)]
+    assert ranks[0] == ranks[1]
+    assert ranks[0]["usage_before_revival"] == 8 * 16  # of the global batches of steps 2 to 9
+    assert ranks[0]["revived"] == 3
