@@ -17,7 +17,7 @@ from lapa.config.load import dump_run
 from lapa.config.run import RunConfig
 from lapa.config.stages import StageName
 from lapa.errors import RESTART_EXIT_CODE, TrackingError
-from lapa.stages.plan import fingerprint, inputs_of, stage_folder
+from lapa.stages.plan import fingerprint, inputs_of, stage_folder, stage_settings
 from lapa.stages.results import Artifact, StageResult, write_result
 from lapa.tracking.progress import report_progress
 from lapa.tracking.registry import Registry
@@ -122,6 +122,7 @@ def open_stage(run: RunConfig, name: StageName) -> Iterator[Stage]:
     stage.progress("start")
     try:
         tracker.log_text(dump_run(run), "run.yaml")
+        tracker.log_params(_flat(stage_settings(run, name)))
         for role, artifact in inputs.items():
             tracker.log_input(role, artifact.url, artifact.digest)
         yield stage
@@ -142,3 +143,11 @@ def local_folder(url: str) -> Path:
 
 def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as `a.b` -> value, the way `--set` names them."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat

@@ -122,7 +122,7 @@ def inputs_of(run: RunConfig, stage: StageName) -> dict[str, Artifact]:
 def fingerprint(run: RunConfig, stage: StageName) -> str:
     """Names what a stage makes: its settings, the seed and the content of its inputs."""
     inputs = {name: artifact.digest for name, artifact in inputs_of(run, stage).items()}
-    return files.digest(_canonical({**_settings(run, stage), "inputs": inputs}))
+    return files.digest(_canonical({**stage_settings(run, stage), "inputs": inputs}))
 
 
 def stage_folder(run: RunConfig, stage: StageName) -> str:
@@ -168,11 +168,12 @@ def _dataset(run: RunConfig, role: str) -> Artifact:
 def _static_key(run: RunConfig, stage: StageName) -> str:
     """Equal for stages of two runs that must come out the same, before anything is made."""
     upstream = STAGES[: STAGES.index(stage) + 1]
-    settings = [_settings(run, earlier) for earlier in upstream if earlier in stages_of(run)]
+    settings = [stage_settings(run, earlier) for earlier in upstream if earlier in stages_of(run)]
     return files.digest(_canonical([stage, settings]))
 
 
-def _settings(run: RunConfig, stage: StageName) -> dict[str, Any]:
+def stage_settings(run: RunConfig, stage: StageName) -> dict[str, Any]:
+    """What of the run decides this stage's result, beside its inputs; as plain data."""
     datasets = {role: result_settings(config) for role, config in datasets_of(run).items()}
     parts: dict[StageName, Any] = {
         "ingest": datasets,
