@@ -15,8 +15,8 @@ from lapa.data.dataset import Dataset
 from lapa.errors import CodebookCollapsed
 from lapa.models.latent_action.model import build_latent_action_model, load_latent_action_model
 from lapa.tracking.tracker import NullTracker
-from lapa.training.torch_engine import TorchEngine
 from lapa.training.tasks.laq import LaqTask
+from lapa.training.torch_engine import TorchEngine
 from tests.builders import make_dataset
 from tests.distributed import run_ranks
 from tests.training.laq import laq_config, moving_blocks
@@ -50,7 +50,7 @@ def validate(task: LaqTask, engine: TorchEngine) -> dict[str, float]:
 def test_codes_come_to_name_the_move_of_a_block(quantizer: VqEmaConfig | FsqConfig | None) -> None:
     config = laq_config(quantizer)
     engine, task = engine_of(config), LaqTask(config)
-    train(task, engine, 250)
+    train(task, engine, 350)
     metrics = validate(task, engine)
     assert metrics["relative_error"] < 0.6
     assert metrics["perplexity"] > 2.5

@@ -65,7 +65,7 @@ def test_every_architecture_works_with_every_quantizer(
     output.loss.backward()
     assert output.codes.shape == (3, 4) and output.codes.dtype == torch.int64
     assert output.reconstruction.shape == (3, 3, 32, 32)
-    assert 0 <= output.reconstruction.min() and output.reconstruction.max() <= 1
+    assert output.reconstruction.min() >= 0 and output.reconstruction.max() <= 1
     assert torch.isfinite(output.loss)
 
 

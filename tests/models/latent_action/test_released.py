@@ -17,7 +17,7 @@ from lapa.models.latent_action.released import load_released, released_parameter
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
 
-from parity import filled, frames, small_config  # noqa: E402
+from parity import filled, frames, small_config
 
 GOLDEN = json.loads((Path(__file__).parent / "released_golden.json").read_text())
 
