@@ -62,7 +62,8 @@ def held_out_error(
     """Compare a policy with the recorded actions of the held-out episodes."""
     training, held_out = split_rows(dataset, validation_share)
     known = np.concatenate([episode_arrays(dataset, row)["actions"] for row in training])
-    mean, median = known.mean(axis=0), np.median(known, axis=0)
+    # In float64 the mean of equal numbers is that number, so a dimension that never varies counts as such.
+    mean, median = known.mean(axis=0, dtype=np.float64), np.median(known, axis=0)
     total = sum(dataset.index.column("num_frames")[row].as_py() for row in held_out)
     stride = max(1, -(-total // MAX_TIMESTEPS))
     errors, recorded = [], []
