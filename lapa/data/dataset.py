@@ -1,14 +1,13 @@
 """A dataset as `ingest` leaves it: shards, one row per episode in the index, and `dataset.json` written last."""
 
-import io
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lapa import files
+from lapa.data.parquet import read_parquet
 from lapa.errors import DataError, DatasetNotFound
 
 SCHEMA_VERSION = 1
@@ -110,7 +109,7 @@ class Dataset:
                 "it continues where it stopped."
             )
         info = _parse_info(files.read_json(info_url), info_url)
-        index = pq.read_table(io.BytesIO(files.read_bytes(files.join(url, INDEX_FILE))), use_threads=False)
+        index = read_parquet(pa.BufferReader(files.read_bytes(files.join(url, INDEX_FILE))))
         if index.num_rows != info.num_episodes:
             raise DataError(
                 f"{url} has {index.num_rows} rows in {INDEX_FILE} but {INFO_FILE} counts {info.num_episodes} episodes. "

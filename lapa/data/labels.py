@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lapa import files
 from lapa.data.dataset import Dataset
+from lapa.data.parquet import read_parquet
 from lapa.errors import DataError, LabelMismatch
 
 SCHEMA_VERSION = 1
@@ -201,7 +202,7 @@ class Labels:
         """One list column of a shard, cut at the episodes: t × length each."""
         url = files.join(self.url, _file_name(shard))
         with _opened(url) as file:
-            table = pq.read_table(file, columns=[column])
+            table = read_parquet(file, [column])
         footer = _footer_in(table.schema.metadata, url)
         if footer.stamp != self.stamp:
             raise LabelMismatch(f"{url} carries another stamp than {MANIFEST_FILE}. Run the label stage again.")

@@ -1,6 +1,5 @@
 """LeRobot datasets v2.0 and v2.1: one Parquet table and one mp4 per camera for each episode."""
 
-import io
 import json
 import logging
 from collections.abc import Iterator
@@ -9,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lapa import files
 from lapa.config.data import LeRobotSource
 from lapa.data import video
+from lapa.data.parquet import read_parquet
 from lapa.data.readers.base import SourceFile, SourceItem, episode_id, fingerprint, list_files, load_video
 from lapa.errors import SourceError
 from lapa.types.episodes import Episode, Frame
@@ -126,7 +125,7 @@ class LeRobotReader:
     def _read_table(self, file: SourceFile) -> pa.Table:
         try:
             data = files.read_bytes(files.join(self.config.url, file.name))
-            return pq.read_table(io.BytesIO(data), use_threads=False)
+            return read_parquet(pa.BufferReader(data))
         except (pa.ArrowException, OSError) as error:
             raise SourceError(f"{file.name} cannot be read as Parquet: {error}. Replace or remove it.") from error
 

@@ -25,7 +25,8 @@ EXAMPLES = 8
 def summarize_dataset(role: str, url: str) -> DatasetSummary:
     """Counts, instructions and a few frames of a complete dataset."""
     info: dict[str, Any] = files.read_json(files.join(url, "dataset.json"))
-    index = pq.read_table(io.BytesIO(files.read_bytes(files.join(url, "index.parquet"))))
+    # Not read_table: its I/O threads may abort the process as it ends (see lapa/data/parquet.py).
+    index = pq.ParquetFile(io.BytesIO(files.read_bytes(files.join(url, "index.parquet")))).read(use_threads=False)
     frames, rates = index.column("num_frames").to_numpy(), index.column("fps").to_numpy()
     instructions = Counter(text for text in index.column("instruction").to_pylist() if text)
     return DatasetSummary(
