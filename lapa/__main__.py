@@ -12,7 +12,7 @@ from lapa.config.run import RunConfig
 from lapa.config.stages import STAGES
 from lapa.errors import LapaError
 
-PROGRAMS = {
+PROGRAMS: dict[str, str] = {
     **{stage: f"lapa.stages.{stage}" for stage in STAGES},
     "describe": "lapa.stages.describe",
     "doctor": "lapa.stages.doctor",

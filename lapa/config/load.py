@@ -41,7 +41,7 @@ def resolve(settings: Mapping[str, Any]) -> RunConfig:
 
 def dump_run(run: RunConfig) -> str:
     """The resolved run as YAML: loading it gives the same run."""
-    return yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return str(yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
 
 def run_schema() -> dict[str, Any]:

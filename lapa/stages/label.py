@@ -27,7 +27,8 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
     """Label the shards that have no labels yet; ranks take turns over them."""
     with open_stage(run, "label") as stage, joined_ranks() as ranks:
         model = load_latent_action_model(stage.inputs["laq"].url).to(_device(run)).eval()
-        outputs, metrics = {}, {}
+        outputs: dict[str, Artifact] = {}
+        metrics: dict[str, float] = {}
         for role, name in (("videos", "labels"), ("robot", "robot-labels")):
             if role not in stage.inputs:
                 continue

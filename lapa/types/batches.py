@@ -5,7 +5,7 @@ chunk length, a action dimensions, p proprioception dimensions.
 """
 
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
@@ -53,7 +53,7 @@ class Batch:
         return FramePair(current=self.current, future=self.future)
 
     def to(self, device: torch.device) -> Self:
-        moved = {
+        moved: dict[str, Any] = {
             f.name: value.to(device, non_blocking=True)
             for f in fields(self)
             if isinstance(value := getattr(self, f.name), Tensor)

@@ -80,7 +80,9 @@ class Processor(Protocol):
     image_token: str
     chat_template: str | None
 
-    def __call__(self, *, text: list[str], images: list[list[Frame]], **options: Any) -> dict[str, Tensor]: ...
+    def __call__(
+        self, *, text: list[str], images: list[list[Frame]], padding: bool, return_tensors: str, **options: Any
+    ) -> dict[str, Tensor]: ...
 
     def apply_chat_template(self, conversation: Any, **options: Any) -> str: ...
 
@@ -100,7 +102,7 @@ class StillProcessor:
         if not self.tokenizer.chat_template:
             self.tokenizer.chat_template = _processor_template(location, revision)
         self.chat_template = self.tokenizer.chat_template
-        self._mark = self.tokenizer.convert_ids_to_tokens(config.image_token_id)
+        self._mark = str(self.tokenizer.convert_ids_to_tokens(config.image_token_id))
         # Without a chat template the prompt is the placeholder and the question.
         self.image_token = self._mark if self._is_smolvlm else f"<|vision_start|>{self._mark}<|vision_end|>"
 
