@@ -18,7 +18,7 @@ def split_rows(dataset: Dataset, share: float) -> tuple[Rows, Rows]:
     """Rows to train on and rows to hold out.
 
     With a share above 0 and at least two episodes neither is empty: where the hash would leave one so, the
-    episode nearest to the boundary changes sides.
+    episode nearest to the boundary changes sides. An only episode is there to train on.
     """
     places = np.array([_place(episode) for episode in dataset.index["episode"].to_pylist()])
     held_out = places < share
@@ -27,6 +27,8 @@ def split_rows(dataset: Dataset, share: float) -> tuple[Rows, Rows]:
             held_out[places.argmin()] = True
         elif held_out.all():
             held_out[places.argmax()] = False
+    if len(places) == 1:
+        held_out[:] = False
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 

@@ -29,9 +29,10 @@ def test_the_split_is_a_partition_and_neither_side_is_empty(tmp_path, share):
     assert (len(validation) > 0) == (share > 0)
 
 
-def test_a_lone_episode_is_trained_on(tmp_path):
+@pytest.mark.parametrize("share", [0.01, 0.999])
+def test_a_lone_episode_is_trained_on(tmp_path, share):
     dataset = Dataset.open(make_dataset(tmp_path, episodes=1, frames=3))
-    train, _ = split_rows(dataset, 0.01)
+    train, _ = split_rows(dataset, share)
     assert np.array_equal(train, [0])
 
 
