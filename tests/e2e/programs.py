@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from lapa.tracking.progress import PROGRESS_VARIABLE
 from lapa.stages.results import StageResult, read_result
+from lapa.tracking.progress import PROGRESS_VARIABLE
 from lapa.tracking.stage_log import read_history
 from tests.distributed import rank_environment
 

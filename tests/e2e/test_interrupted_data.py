@@ -6,8 +6,6 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.data.sources import write_clips
 from tests.e2e.programs import copy_before, is_complete, made, result_of, stopped, tiny_run, write_run
 

@@ -1,0 +1,78 @@
+"""`lapactl run` and `lapactl report`, as users type them."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.distributed import rank_environment
+
+SMALLER = (
+    "videos.source.episodes=12", "robot.source.episodes=6", "evaluate.simulator.episodes=3",
+    "evaluate.simulator.max_steps=10",
+    *(f"{stage}.fit.{name}" for stage in ("laq", "pretrain", "finetune") for name in ("steps=4", "batch_size=16")),
+    *(f"{stage}.fit.validate_every=4" for stage in ("laq", "pretrain", "finetune")),
+)  # fmt: skip
+"""The smoke preset, with less of everything that only costs time here."""
+
+
+def lapactl(*arguments: object) -> subprocess.CompletedProcess[str]:
+    ended = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from lapactl.main import app; app()",
+            *map(str, arguments),
+            *(f"--set={setting}" for setting in SMALLER),
+        ],
+        env=rank_environment(),
+        capture_output=True,
+        text=True,
+        timeout=590,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended
+
+
+def test_the_smoke_run_makes_a_policy_with_its_success_numbers_and_a_report(store: Path, tmp_path: Path):
+    work = tmp_path / "work"
+    work.mkdir()
+    shutil.copyfile(store, work / "mlflow.db")
+    command = ("run", "tabletop-smoke", "--work", work)
+
+    first = lapactl(*command)
+    assert "closed-loop success" in first.stdout
+    assert "scripted oracle reaches" in first.stdout
+    assert "success_rate" in first.stdout
+    assert "scratch" in first.stdout
+    assert "hint: read the report with `lapactl report tabletop-smoke" in first.stderr
+
+    started = time.monotonic()
+    again: dict[str, Any] = json.loads(lapactl(*command, "--output", "json").stdout)
+    seconds = time.monotonic() - started
+    stages = again["stages"]
+    assert all(item["was_skipped"] for item in stages)
+    assert seconds < sum(item["seconds"] for item in stages) / 2
+    names = [(item["stage"], item["name"]) for item in stages]
+    run = "tabletop-smoke"
+    assert names == [
+        *((stage, run) for stage in ("ingest", "laq", "label", "pretrain")),
+        *((stage, arm) for stage in ("finetune", "evaluate") for arm in (run, "scratch")),
+    ]
+    by_name = dict(zip(names, stages, strict=True))
+    for arm in (run, "scratch"):
+        evaluation, finetune = by_name["evaluate", arm], by_name["finetune", arm]
+        assert {"success_rate", "success_low", "success_high", "oracle_success_rate", "held_out/ratio"} <= set(
+            evaluation["metrics"]
+        )
+        assert evaluation["inputs"]["policy"] == finetune["outputs"]["policy"]
+    assert by_name["pretrain", run]["inputs"]["labels"] == by_name["label", run]["outputs"]["labels"]
+
+    report = json.loads(lapactl("report", run, "--work", work, "--output", "json").stdout)
+    page = Path(report["report"]).read_text()
+    assert "<html" in page
+    assert by_name["finetune", run]["outputs"]["policy"]["digest"][:8] in page
