@@ -38,7 +38,7 @@ def command_of(run: RunConfig, planned: PlannedStage, *, nproc: int) -> list[str
     """What runs a stage; the run's YAML is written where the command says before it starts."""
     program = ["-m", "lapa", planned.stage, str(_run_file(run, planned))]
     if nproc > 1 and planned.stage in TRAINING_STAGES:
-        program = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={nproc}", *program]
+        program = ["-m", "lapa.launch", "--standalone", f"--nproc-per-node={nproc}", *program]
     return [sys.executable, *program]
 
 
@@ -84,7 +84,9 @@ def _make(run: RunConfig, planned: PlannedStage, *, nproc: int, out: Output) -> 
 
 def _start(run: RunConfig, planned: PlannedStage, label: str, log: Path, *, nproc: int, display: StageDisplay) -> None:
     """Run a stage's process, again whenever it asks for that."""
-    files.write_bytes(str(_run_file(run, planned)), dump_run(planned.run).encode())
+    # A run's own file keeps its baselines, so that the file alone makes all of it again.
+    written = run if planned.name == run.name else planned.run
+    files.write_bytes(str(_run_file(run, planned)), dump_run(written).encode())
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists():
         log.replace(log.with_suffix(".previous.log"))
@@ -108,8 +110,8 @@ def _failure(label: str, ended: Ended, log: Path) -> str:
 
 
 def _run_file(run: RunConfig, planned: PlannedStage) -> Path:
-    name = run.name if planned.name == run.name else f"{run.name}-{planned.name}"
-    return _machine_folder(run) / "runs" / f"{name}.yaml"
+    runs = _machine_folder(run) / "runs"
+    return runs / f"{run.name}.yaml" if planned.name == run.name else runs / run.name / f"{planned.name}.yaml"
 
 
 def _file_stem(run: RunConfig, planned: PlannedStage) -> str:

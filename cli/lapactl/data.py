@@ -57,25 +57,22 @@ def show(
 ) -> None:
     """Show what a dataset holds."""
     from lapa.data.dataset import Dataset
+    from lapa.data.describe import describe_dataset
 
     dataset = Dataset.open(url)
     out = Output(output)
     rows = dataset.index.slice(0, episodes).to_pylist()
-    info = dataset.info.model_dump(mode="json")
+    described = describe_dataset(dataset)
     if out.is_json:
-        out.json({"url": url, **info, "episodes": rows} if episodes else {"url": url, **info})
+        out.json({**described, "listed_episodes": rows} if episodes else described)
         return
-    out.record({"url": url, **{name: info[name] for name in info if name not in ("actions", "proprioception")}})
-    if dataset.info.actions is not None:
-        statistics = dataset.info.actions
-        names = dataset.info.action_names or tuple(str(index) for index in range(dataset.info.action_dims))
-        columns = ["mean", "std", "min", "q01", "q99", "max"]
-        out.table(
-            [
-                {"action": name, **{column: getattr(statistics, column)[index] for column in columns}}
-                for index, name in enumerate(names)
-            ],
-            columns=["action", *columns],
-        )
+    tables = ("instructions", "actions", "proprioception")
+    out.record({name: value for name, value in described.items() if name not in tables})
+    if described["instructions"]:
+        counted = [{"instruction": text or "(none)", "episodes": n} for text, n in described["instructions"].items()]
+        out.table(counted, columns=["episodes", "instruction"])
+    for statistics in (described["actions"], described["proprioception"]):
+        if statistics:
+            out.table(statistics, columns=list(statistics[0]))
     if rows:
         out.table(rows, columns=["episode", "num_frames", "fps", "instruction", "embodiment", "licence"])

@@ -90,7 +90,7 @@ def test_one_stage_can_be_named_in_three_ways(lapactl_json, words):
 def test_several_processes_start_training_stages_under_torchrun(lapactl_json):
     settings = ("--set", "engine.kind=deepspeed", "--nproc", 2)
     planned = lapactl_json("run", "tabletop", *settings, "--dry-run")["stages"]
-    launched = {item["stage"] for item in planned if "torch.distributed.run" in item["command"]}
+    launched = {item["stage"] for item in planned if "lapa.launch" in item["command"]}
     assert launched == {"laq", "label", "pretrain", "finetune"}
 
 
