@@ -26,7 +26,11 @@ def summarize(out: Output, selection: Selection, outcomes: Sequence[StageOutcome
     """Everything in JSON; in text a table of what was made, and one of the evaluation's numbers."""
     run = selection.run
     if out.is_json:
-        stages = [{**item.result.model_dump(mode="json"), "was_skipped": item.was_skipped} for item in outcomes]
+        # The name it was planned under: a result keeps the name of the run that made it, which may be another one.
+        stages = [
+            {**item.result.model_dump(mode="json"), "name": item.planned.name, "was_skipped": item.was_skipped}
+            for item in outcomes
+        ]
         out.json({"run": run.name, "work_url": run.work_url, "stages": stages})
         return
     out.table([row for item in outcomes for row in _made(item)], columns=["stage", "run", "time", "made", "where"])
