@@ -6,7 +6,8 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,17 @@ def load_extra(url: str, name: str) -> Any:
 
 def load_state(url: str) -> dict[str, Tensor]:
     """All weights and buffers of a model folder, on the CPU."""
+    with open_state(url) as state:
+        return load_all(state)
+
+
+@contextmanager
+def open_state(url: str) -> Iterator["StoredState"]:
+    """All weights and buffers of a model folder, each read when it is asked for."""
     if not files.exists(files.join(url, WEIGHTS_FILE)):
         raise CheckpointNotFound(f"{url} holds no {WEIGHTS_FILE}. Point to a folder that `save_model` wrote.")
     with tempfile.TemporaryDirectory(prefix="lapa-model-") as cache:
-        return load_tensors(files.local_copy(files.join(url, WEIGHTS_FILE), Path(cache)))
+        yield StoredState(files.local_copy(files.join(url, WEIGHTS_FILE), Path(cache)))
 
 
 def model_digest(url: str) -> str:
@@ -96,14 +104,44 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
     """What `save_tensors` wrote, on the CPU; CheckpointError when the file is damaged."""
-    try:
-        with safe_open(path, framework="pt") as file:
+    return load_all(StoredState(path))
+
+
+def load_all(state: "StoredState") -> dict[str, Tensor]:
+    """Every tensor; names that share one get the same one."""
+    read = {name: state[name] for name in state if name not in state.tied}
+    return read | {name: read[kept] for name, kept in state.tied.items()}
+
+
+class StoredState(Mapping[str, Tensor]):
+    """What `save_tensors` wrote, one tensor at a time, on the CPU; CheckpointError when the file is damaged."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with self._opened() as file:
+            self.shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            self.tied: dict[str, str] = json.loads((file.metadata() or {}).get("tied", "{}"))
+        self.shapes |= {name: self.shapes[kept] for name, kept in self.tied.items()}
+
+    def __getitem__(self, name: str) -> Tensor:
+        with self._opened() as file:
             # Copied out of the memory map: the file may be temporary, or be removed by retention.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-            tied = json.loads((file.metadata() or {}).get("tied", "{}"))
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}. Use an earlier checkpoint.") from error
-    return tensors | {name: tensors[kept] for name, kept in tied.items()}
+            tensor: Tensor = file.get_tensor(self.tied.get(name, name))
+            return tensor.clone()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shapes)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        try:
+            with safe_open(self._path, framework="pt") as file:
+                yield file
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{self._path} cannot be read: {error}. Use an earlier checkpoint.") from error
 
 
 def file_digest(path: Path) -> str:

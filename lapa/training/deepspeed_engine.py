@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from lapa.config.training import DeepSpeedEngineConfig, FitConfig
+from lapa.models.partitioning import in_parts
 from lapa.training.deepspeed_setup import deepspeed_config, import_deepspeed, join_ranks
 from lapa.training.distributed import Launch, Ranks
 from lapa.training.state import MOMENTS, StatefulEngine
@@ -45,12 +47,13 @@ class DeepSpeedEngine(StatefulEngine):
         if config.threads:
             torch.set_num_threads(config.threads)
         self.stage = config.zero_stage
-        # Built whole on every rank, from one seed, and partitioned after: building under zero.Init would
-        # silently skip every initialization that a module does to its children's weights.
-        torch.manual_seed(seed)
-        self.model = build_model().float().train()
-        trainable_parameters(self.model)
         self.settings = deepspeed_config(config, fit, world_size=self.world_size, on_gpu=self.device.type == "cuda")
+        # From one seed on every rank. Under stage 3 a large backbone builds itself in parts; everything else is
+        # built whole and partitioned after: under zero.Init, code that is not made for it finds empty weights.
+        torch.manual_seed(seed)
+        with in_parts(self.settings) if self.stage == 3 else nullcontext():
+            self.model = build_model().float().train()
+        trainable_parameters(self.model)
         self.wrapped, *_ = self.deepspeed.initialize(
             model=Root(self.model),
             optimizer=build_adamw(trainable_parameters(self.model), fit.optimizer),

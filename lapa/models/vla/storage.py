@@ -6,14 +6,15 @@ processor files where it has any.
 
 import tempfile
 from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from lapa import files
 from lapa.errors import CheckpointMismatch
 from lapa.models import storage
+from lapa.models.partitioning import full_shape, overwrite
 from lapa.models.vla.model import VisionLanguageAction, build_vla
 from lapa.models.vla.spec import VlaSpec
 
@@ -35,7 +36,8 @@ def load_vla_spec(url: str) -> VlaSpec:
 def load_vla(url: str) -> VisionLanguageAction:
     """The model in eval mode, on the CPU."""
     model = _build_beside(url, load_vla_spec(url))
-    load_weights(model, storage.load_state(url), url=url)
+    with storage.open_state(url) as state:
+        load_weights(model, state, url=url)
     return model.eval()
 
 
@@ -53,38 +55,43 @@ def start_finetuning(pretrained_url: str | None, spec: VlaSpec) -> VisionLanguag
             "Leave finetune.backbone unset to take the pretrained one."
         )
     model = _build_beside(pretrained_url, spec)
-    wanted = model.state_dict()
+    wanted = {name: full_shape(tensor) for name, tensor in model.state_dict(keep_vars=True).items()}
     new = {name for name in wanted if _belongs_to_a_head(name)}
-    state = storage.load_state(pretrained_url)
-    kept = {
-        name: value
-        for name, value in state.items()
-        if not _belongs_to_a_head(name) or (name in wanted and wanted[name].shape == value.shape)
-    }
-    load_weights(model, kept, url=pretrained_url, may_lack=new)
+    with storage.open_state(pretrained_url) as state:
+        fits = {name for name, shape in state.shapes.items() if wanted.get(name) == shape}
+        kept = [name for name in state if not _belongs_to_a_head(name) or name in fits]
+        load_weights(model, state, kept, url=pretrained_url, may_lack=new)
     return model
 
 
-@torch.no_grad()
-def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, url: str, may_lack: Collection[str] = ()) -> None:
-    """Copy weights into the model.
+def load_weights(
+    model: nn.Module,
+    state: storage.StoredState,
+    names: Collection[str] | None = None,
+    *,
+    url: str,
+    may_lack: Collection[str] = (),
+) -> None:
+    """Copy weights into the model, all of them or those of these names. Collective for parameters in parts.
 
     CheckpointMismatch names a weight that is missing, unknown or of another shape.
     """
-    own = model.state_dict()
-    missing, unknown = own.keys() - state.keys() - set(may_lack), state.keys() - own.keys()
+    own = model.state_dict(keep_vars=True)
+    names = list(state) if names is None else names
+    missing, unknown = own.keys() - set(names) - set(may_lack), set(names) - own.keys()
     if missing or unknown:
         raise CheckpointMismatch(
             f"{url} does not fit the model: missing {sorted(missing)[:3]}, unknown {sorted(unknown)[:3]}. "
             "Use the settings the checkpoint was made with, or start fresh under another run name."
         )
-    for name, value in state.items():
-        if own[name].shape != value.shape:
+    for name in names:
+        if full_shape(own[name]) != state.shapes[name]:
             raise CheckpointMismatch(
-                f"{name} in {url} has shape {tuple(value.shape)}, the model needs {tuple(own[name].shape)}. "
+                f"{name} in {url} has shape {state.shapes[name]}, the model needs {tuple(full_shape(own[name]))}. "
                 "Use the settings the checkpoint was made with."
             )
-        own[name].copy_(value)
+    for name in names:
+        overwrite(own[name], partial(state.__getitem__, name))
 
 
 def _build_beside(url: str, spec: VlaSpec) -> VisionLanguageAction:

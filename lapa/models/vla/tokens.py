@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 
 class NewEmbedding(nn.Embedding):
-    """Rows at the scale of the backbone's own, drawn at construction: under ZeRO-3 a parameter can be
-    written only there."""
+    """Rows at the scale of the backbone's own, drawn at construction like every layer's own weights."""
 
     def __init__(self, rows: int, width: int, std: float) -> None:
         self._std = std

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from lapa.config.vla import HuggingFaceBackbone as HuggingFaceConfig
 from lapa.config.vla import LoraConfig
 from lapa.errors import ConfigError, MissingDependency
+from lapa.models.partitioning import transformers_in_parts
 from lapa.models.vla.backbones.base import Backbone, Reading
 from lapa.models.vla.backbones.prompts import Prompter
 from lapa.models.vla.tokens import TokenTable
@@ -24,6 +25,7 @@ from lapa.types.batches import Images
 
 try:
     from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
+    from transformers.initialization import no_init_weights
 except ImportError as error:
     raise MissingDependency("the Hugging Face backbone needs transformers: pip install 'lapa[train]'") from error
 
@@ -180,16 +182,28 @@ class ExtendedEmbedding(nn.Module):
 
 def _load(config: HuggingFaceConfig, location: str, *, pretrained: bool) -> PreTrainedModel:
     options: dict[str, Any] = {"trust_remote_code": False, "revision": config.revision}
-    try:
-        if pretrained:
-            return AutoModelForImageTextToText.from_pretrained(location, dtype=torch.float32, **options)
-        model_config = AutoConfig.from_pretrained(location, **options)
-        return AutoModelForImageTextToText.from_config(model_config, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"backbone {location!r} cannot be loaded as an image-text-to-text model: {error}. "
-            "Set backbone.model to a Hugging Face name of that kind, or to a local folder that holds one."
-        ) from error
+    # From a stream of its own: in parts only rank 0 draws, and what is built next must be drawn alike everywhere.
+    with torch.random.fork_rng(devices=[]), transformers_in_parts() as in_parts:
+        torch.manual_seed(torch.initial_seed() + 1)
+        try:
+            if pretrained:
+                return AutoModelForImageTextToText.from_pretrained(location, dtype=torch.float32, **options)
+            return _drawn(AutoConfig.from_pretrained(location, **options), in_parts=in_parts)
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"backbone {location!r} cannot be loaded as an image-text-to-text model: {error}. "
+                "Set backbone.model to a Hugging Face name of that kind, or to a local folder that holds one."
+            ) from error
+
+
+def _drawn(config: Any, *, in_parts: bool) -> PreTrainedModel:
+    """Random weights, drawn module by module after construction: the order that parts are drawn in."""
+    if in_parts:
+        return AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
+    with no_init_weights():
+        model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
+    model.init_weights()
+    return model
 
 
 def _extend_embedding(model: PreTrainedModel, tokens: TokenTable) -> int:
