@@ -13,11 +13,12 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from lapa.config.latent_action import LatentActionConfig
+from lapa.config.latent_action import LatentActionConfig, TransformerArchitecture
 from lapa.config.run import RunConfig
 from lapa.config.vla import BackboneConfig
 from lapa.errors import ConfigError
 from lapa.models.latent_action.model import build_latent_action_model
+from lapa.models.latent_action.released import released_parameter_count
 from lapa.models.vla.model import build_vla
 from lapa.models.vla.spec import VlaSpec
 from lapa.types.batches import Batch, FramePair
@@ -53,8 +54,12 @@ def _latent_action(config: LatentActionConfig) -> dict[str, Any]:
             "train (forward)": _flops(lambda: model.train()(pair)),
             "label": _flops(lambda: model.eval().encode(pair)),
         }
+        described = _modules(model)
+        if isinstance(config.architecture, TransformerArchitecture) and config.architecture.released_layout:
+            # We pad for the hardware and leave out what never trains; the published count has it the other way.
+            described["parameters"] = released_parameter_count(model)
     latent_actions = config.codebook_size**config.codes_per_pair
-    return {**_modules(model), "flops_per_sample": flops, "latent_actions": latent_actions}
+    return {**described, "flops_per_sample": flops, "latent_actions": latent_actions}
 
 
 def _vla(backbone: BackboneConfig, run: RunConfig) -> dict[str, Any]:
