@@ -7,7 +7,7 @@ import pytest
 from tests.e2e.programs import RANKS, ZERO3, copy_before, losses_of, made, result_of
 
 TOLERANCE = 5e-6
-"""Relative, of every step's loss. Only the order of sums differs: 2e-7 was measured in pretrain."""
+"""Relative, of every step's loss. Only the order of sums differs: 2e-7 was measured."""
 
 
 @pytest.fixture(scope="module")
