@@ -45,10 +45,11 @@ def metrics_of(run: RunConfig, stage: str) -> dict[str, float]:
 
 
 def act_once(run: RunConfig) -> np.ndarray:
-    """The policy bundle's answer to a grey frame."""
+    """The policy bundle's answer to a grey frame, and to joints at rest where it looks at them."""
     policy = load_bundle(finished(run, "finetune").outputs["policy"].url)
     side = Dataset.open(dataset_url(run, run.robot)).info.image_size
-    observation = Observation(image=np.full((side, side, 3), 128, np.uint8))
+    state = np.zeros(dims, np.float32) if (dims := policy.spec.proprioception_dims) else None
+    observation = Observation(image=np.full((side, side, 3), 128, np.uint8), proprioception=state)
     return policy.act([observation], ["put carrot on plate"])[0].actions
 
 
@@ -87,10 +88,7 @@ def test_raw_robot_clips_of_different_frame_rates_get_labels_over_the_same_secon
     settings = (f"work_url={tmp_path / 'work'}", f"videos.source.url={clips}", *FEW_STEPS[:4], *FEW_STEPS[6:8])
     run = made(example(repository, "raw-videos"), *settings)
     dataset = Dataset.open(dataset_url(run, run.videos))
-    instructions = dict(
-        zip(dataset.index["episode"].to_pylist(), dataset.index["instruction"].to_pylist(), strict=True)
-    )
-    assert instructions == {"move the can", "move the pot", "pick up the coke can"}
+    assert set(dataset.index["instruction"].to_pylist()) == {"move the can", "move the pot", "pick up the coke can"}
     labels = Labels.open(finished(run, "label").outputs["labels"].url)
     frames = dataset.index["num_frames"].to_pylist()
     windows = [count - len(labels.codes_of(row)) for row, count in enumerate(frames)]
