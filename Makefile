@@ -34,6 +34,7 @@ quickstart: setup ## Run the whole pipeline on the embedded tabletop, on this ma
 
 lint: setup ## Style, types, and the direction of imports
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

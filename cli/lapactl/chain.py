@@ -11,7 +11,7 @@ from lapa.config.data import IngestConfig
 from lapa.config.load import dump_run
 from lapa.config.run import RunConfig
 from lapa.errors import RESTART_EXIT_CODE
-from lapa.stages.plan import PlannedStage, dataset_url, datasets_of, finished, stage_folder
+from lapa.stages.plan import PlannedStage, dataset_url, datasets_of, finished, stage_folder, unchanged
 from lapa.stages.results import StageResult
 from lapactl.errors import Interrupted, StageFailed
 from lapactl.failures import explain_failure
@@ -67,7 +67,7 @@ def log_file(run: RunConfig, planned: PlannedStage) -> Path:
 
 def _make(run: RunConfig, planned: PlannedStage, *, nproc: int, out: Output) -> StageOutcome:
     label = planned.stage if planned.name == run.name else f"{planned.stage} ({planned.name})"
-    if (done := finished(planned.run, planned.stage)) is not None:
+    if (done := unchanged(planned.run, planned.stage)) is not None:
         out.say(f"{label}: unchanged, skipped")
         return StageOutcome(planned, done, True)
     log = log_file(run, planned)

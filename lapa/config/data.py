@@ -94,9 +94,7 @@ class TabletopSource(Config):
     """Standard deviation of the oracle's time-correlated noise, as a share of one step."""
 
 
-SourceConfig = Annotated[
-    VideoFolderSource | LeRobotSource | RldsSource | TabletopSource, Field(discriminator="kind")
-]
+SourceConfig = Annotated[VideoFolderSource | LeRobotSource | RldsSource | TabletopSource, Field(discriminator="kind")]
 
 
 class VideoEncoding(Config):

@@ -35,9 +35,7 @@ class ConvolutionalArchitecture(Config):
     stem_stride: int = 4
 
 
-LatentActionArchitecture = Annotated[
-    TransformerArchitecture | ConvolutionalArchitecture, Field(discriminator="kind")
-]
+LatentActionArchitecture = Annotated[TransformerArchitecture | ConvolutionalArchitecture, Field(discriminator="kind")]
 
 
 class RevivalConfig(Config):
@@ -95,9 +93,7 @@ class NoQuantizerConfig(Config):
     width: int = 32
 
 
-QuantizerConfig = Annotated[
-    NsvqConfig | VqEmaConfig | FsqConfig | NoQuantizerConfig, Field(discriminator="kind")
-]
+QuantizerConfig = Annotated[NsvqConfig | VqEmaConfig | FsqConfig | NoQuantizerConfig, Field(discriminator="kind")]
 
 
 class PixelTarget(Config):

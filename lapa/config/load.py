@@ -54,7 +54,7 @@ def arms(run: RunConfig) -> dict[str, RunConfig]:
     main = run.model_copy(update={"baselines": {}})
     resolved = {run.name: main}
     for name, changes in run.baselines.items():
-        settings: Mapping[str, Any] = main.model_dump(mode="json")
+        settings: Mapping[str, Any] = {**main.model_dump(mode="json"), "name": f"{run.name}-{name}"}
         for key, value in changes.items():
             settings = merge(settings, nested(key, value))
         resolved[name] = resolve(settings)

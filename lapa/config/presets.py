@@ -176,7 +176,7 @@ def _tabletop(*, videos: int, laq_steps: int, pretrain_steps: int, finetune_step
                 validate_every=min(200, laq_steps),
             ),
             stream=stream,
-            gate=ProbeGate(min_r2=0.8, min_joint_perplexity=4.0),
+            gate=ProbeGate(min_r2=0.85, min_joint_perplexity=4.0),
         ),
         pretrain=PretrainConfig(
             backbone=backbone,

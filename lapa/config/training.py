@@ -51,8 +51,9 @@ class FitConfig(Config):
     """Arithmetic of the forward and backward pass; weights and optimizer stay fp32."""
     ema_decay: float | None = Field(None, gt=0, lt=1)
     """Exponential moving average of the weights, used for validation and export."""
-    validate_every: int = runtime(500, gt=0)
-    validation_batches: int = runtime(8, gt=0)
+    validate_every: int = Field(500, gt=0)
+    """Steps between validations. Part of the result: a stage that stops early decides it there."""
+    validation_batches: int = Field(8, gt=0)
     checkpoint_every: int = runtime(500, gt=0)
     checkpoint_seconds: float | None = runtime(600.0, gt=0)
     """Also save when this long has passed since the last save."""

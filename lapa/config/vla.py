@@ -11,7 +11,8 @@ class LoraConfig(Config):
     """Low-rank adapters (through peft) instead of training the language model's own weights."""
 
     rank: int = Field(16, gt=0)
-    alpha: float = 32.0
+    alpha: int = 32
+    """Scale of the adapters, relative to their rank."""
     dropout: float = 0.0
     target_modules: tuple[str, ...] = ()
     """Names of the linear layers to adapt; every linear layer of the language model when empty."""

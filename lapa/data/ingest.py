@@ -67,6 +67,12 @@ def ingest(config: IngestConfig, output_url: str, *, progress: Progress | None =
     return _finish(config, output_url, units, records, report)
 
 
+def is_current(config: IngestConfig, output_url: str) -> bool:
+    """Whether the dataset at `output_url` is what `ingest` would make now: only lists the source."""
+    units = plan_units(build_reader(config.source).items(), config)
+    return _finished_report(output_url, files.digest(*(unit.fingerprint for unit in units))) is not None
+
+
 def _finished_report(output_url: str, fingerprint: str) -> IngestReport | None:
     report_url = files.join(output_url, REPORT_FILE)
     if not files.exists(files.join(output_url, INFO_FILE)) or not files.exists(report_url):

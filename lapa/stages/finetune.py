@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lapa import files
+from lapa.config.base import result_settings
 from lapa.config.run import RunConfig
 from lapa.config.stages import FinetuneConfig
 from lapa.config.vla import BinnedHead
@@ -46,9 +47,7 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
             build_model=lambda: start_finetuning(pretrained, spec),
             task=task,
             dataset=dataset,
-            spec=SampleSpec(
-                horizon=config.head.horizon, proprioception=config.use_proprioception, labels=labels
-            ),
+            spec=SampleSpec(horizon=config.head.horizon, proprioception=config.use_proprioception, labels=labels),
             stream=config.stream,
             config=config.fit,
         )
@@ -98,14 +97,14 @@ def _export(stage: Stage, dataset: Dataset, model: Artifact) -> Artifact:
     url = files.join(stage.folder, "policy")
     if not stage.is_main:
         return Artifact(url=url, digest="")
-    lineage = {name: artifact.model_dump() for name, artifact in stage.inputs.items()}
     with TemporaryDirectory(prefix="lapa-policy-") as scratch:
         digest = export_bundle(
             Path(scratch),
             model.url,
-            lineage=lineage,
+            # Digests and settings alone, no places: equal policies are equal bundles wherever they were made.
+            lineage={name: artifact.digest for name, artifact in stage.inputs.items()},
             licences=dict(dataset.info.licences),
-            resolved_run=stage.run.model_dump(mode="json"),
+            resolved_run=result_settings(stage.run),
         )
         files.upload(Path(scratch), url, last="manifest.json")
     logger.info("policy=%s digest=%s", url, digest)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from lapa import files
 from lapa.config.base import result_settings
 from lapa.config.data import (
+    DatasetConfig,
+    ExistingDataset,
     IngestConfig,
     LeRobotSource,
     SidecarInstructions,
@@ -14,11 +16,11 @@ from lapa.config.data import (
     VideoFolderSource,
 )
 from lapa.config.run import RunConfig
-from lapa.data.dataset import Dataset
-from lapa.data.ingest import ingest
+from lapa.data.dataset import INFO_FILE, Dataset
+from lapa.data.ingest import ingest, is_current
 from lapa.envs.tabletop.recording import record_demonstrations, record_videos
 from lapa.stages.context import Stage, local_folder, open_stage
-from lapa.stages.plan import dataset_url, datasets_of
+from lapa.stages.plan import dataset_url, datasets_of, finished
 from lapa.stages.results import Artifact
 
 logger = logging.getLogger(__name__)
@@ -26,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
     """Ingest every dataset of the run; what is there and unchanged is left as it is."""
+    if finished(run, "ingest") and all(_is_current(run, config) for config in datasets_of(run).values()):
+        logger.info("event=ingest-unchanged")
+        return
     with open_stage(run, "ingest") as stage:
         outputs: dict[str, Artifact] = {}
         metrics: dict[str, float] = {}
@@ -38,6 +43,14 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
             metrics |= {f"{role}/episodes": info.num_episodes, f"{role}/frames": info.num_frames}
         stage.tracker.log_metrics(metrics, step=0)
         stage.finish(outputs=outputs, metrics=metrics)
+
+
+def _is_current(run: RunConfig, config: DatasetConfig) -> bool:
+    """Whether a dataset is there, and is what its source would give now. A recording changes with its settings only."""
+    url = dataset_url(run, config)
+    if isinstance(config, ExistingDataset) or isinstance(config.source, TabletopSource):
+        return files.exists(files.join(url, INFO_FILE))
+    return is_current(config, url)
 
 
 def _ingest(stage: Stage, role: str, config: IngestConfig, url: str) -> dict[str, float]:

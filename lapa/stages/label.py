@@ -69,9 +69,7 @@ def _stamp(stage: Stage, dataset: Dataset, model: LatentActionModel) -> LabelSta
     )
 
 
-def _label_shards(
-    stage: Stage, ranks: Ranks, dataset: Dataset, model: LatentActionModel, writer: LabelWriter
-) -> None:
+def _label_shards(stage: Stage, ranks: Ranks, dataset: Dataset, model: LatentActionModel, writer: LabelWriter) -> None:
     # By number, not by place in the list: a rank that looks later sees a shorter list.
     mine = [shard for shard in writer.missing_shards(dataset) if shard % ranks.world_size == ranks.rank]
     started, frames = time.monotonic(), 0
@@ -84,9 +82,7 @@ def _label_shards(
         logger.info("shard=%d episodes=%d pairs_per_second=%.1f", shard, len(episodes), rate)
 
 
-def _shard_labels(
-    run: RunConfig, dataset: Dataset, shard: int, model: LatentActionModel
-) -> Iterator[EpisodeLabels]:
+def _shard_labels(run: RunConfig, dataset: Dataset, shard: int, model: LatentActionModel) -> Iterator[EpisodeLabels]:
     names = dataset.index.column("episode")
     rates = dataset.index.column("fps")
     for row, frames in shard_episodes(dataset, shard):

@@ -72,6 +72,7 @@ def test_a_file_that_is_not_yaml_is_named(tmp_path):
 def test_baselines_are_the_same_programs_with_other_settings():
     resolved = arms(load_run("tabletop"))
     assert list(resolved) == ["tabletop", "scratch"]
+    assert resolved["scratch"].name == "tabletop-scratch"
     assert resolved["scratch"].pretrain is None
     assert resolved["scratch"].robot == resolved["tabletop"].robot
 

@@ -112,6 +112,10 @@ class LaqTask:
     def verdicts(self, metrics: Mapping[str, float]) -> list[str]:
         """What the last validation means, in words."""
         messages = []
+        if not metrics:
+            messages.append(
+                "No episode was held out, so nothing says how good the codes are: raise laq.stream.validation_share."
+            )
         if "relative_error" in metrics:
             share = metrics["relative_error"]
             messages.append(
