@@ -41,8 +41,8 @@ lint: setup ## Style, types, and the direction of imports
 test: lint ## Everything that takes minutes: lint, then the default tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-long: setup ## The tests marked slow; SHORT=1 runs their short forms
-	LAPA_TEST_SHORT=$(SHORT) $(BIN)/python -m pytest -m "slow and not gpu and not cluster"
+test-long: setup ## The tests marked slow: minutes
+	$(BIN)/python -m pytest $(PYTEST_ARGS) -m "slow and not gpu and not cluster"
 
 lock: ## Resolve requirements.lock anew from pyproject.toml
 	test -x $(BIN)/uv || { "$(PYTHON)" -m venv .venv && $(BIN)/python -m pip install --quiet $(UV); }

@@ -71,8 +71,9 @@ def show(
     if described["instructions"]:
         counted = [{"instruction": text or "(none)", "episodes": n} for text, n in described["instructions"].items()]
         out.table(counted, columns=["episodes", "instruction"])
-    for statistics in (described["actions"], described["proprioception"]):
-        if statistics:
-            out.table(statistics, columns=list(statistics[0]))
+    for title, dimensions in (("action", described["actions"]), ("proprioception", described["proprioception"])):
+        if dimensions:
+            named = [{title: dimension["name"], **dimension} for dimension in dimensions]
+            out.table(named, columns=[title, "mean", "std", "min", "q01", "q99", "max"])
     if rows:
         out.table(rows, columns=["episode", "num_frames", "fps", "instruction", "embodiment", "licence"])
