@@ -1,6 +1,6 @@
 """What `lapactl run` prints: before, with `--dry-run`; after, what was made, the success numbers, the next commands."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lapa.config.load import dump_run
@@ -8,6 +8,8 @@ from lapactl.chain import StageOutcome, command_of
 from lapactl.output import Output, duration
 from lapactl.run import DEFAULT_RUN
 from lapactl.selection import Selection
+
+MOST_NUMBERS = 40
 
 
 def print_plan(out: Output, selection: Selection, *, nproc: int) -> None:
@@ -37,6 +39,8 @@ def summarize(out: Output, selection: Selection, outcomes: Sequence[StageOutcome
     evaluations = [item for item in outcomes if item.planned.stage == "evaluate"]
     if evaluations:
         out.table(_scores(evaluations), columns=["number", *(item.planned.name for item in evaluations)])
+    if successes := _successes(evaluations):
+        out.table(successes, columns=["policy", "success", "interval", "episodes"])
     for item in evaluations:
         for message in item.result.messages:
             out.text(f"{item.planned.name}: {message}")
@@ -53,12 +57,33 @@ def _made(item: StageOutcome) -> list[dict[str, Any]]:
 
 
 def _scores(evaluations: Sequence[StageOutcome]) -> list[dict[str, Any]]:
-    """A row per number, a column per run or baseline: there are many numbers and few runs."""
-    numbers = dict.fromkeys(name for item in evaluations for name in item.result.metrics)
+    """A row per number, a column per run or baseline: there are many numbers and few runs. Where they would fill
+    the screen, those of single action dimensions are left to `--output json`."""
+    numbers = list(dict.fromkeys(name for item in evaluations for name in item.result.metrics))
+    if len(numbers) > MOST_NUMBERS:
+        numbers = [name for name in numbers if name.count("/") < 2]
     return [
         {"number": number, **{item.planned.name: item.result.metrics.get(number) for item in evaluations}}
         for number in numbers
     ]
+
+
+def _successes(evaluations: Sequence[StageOutcome]) -> list[dict[str, Any]]:
+    """Closed-loop success of each policy with its interval, and of the oracle on the same tables: the ceiling."""
+    closed_loop = [item for item in evaluations if "success_rate" in item.result.metrics]
+    rows = [_success(item.planned.name, item.result.metrics, "") for item in closed_loop]
+    oracle = [item.result.metrics for item in closed_loop if "oracle_success_rate" in item.result.metrics]
+    return rows + [_success("oracle", metrics, "oracle_") for metrics in oracle[:1]]
+
+
+def _success(policy: str, metrics: Mapping[str, float], prefix: str) -> dict[str, Any]:
+    low, high = metrics.get(f"{prefix}success_low"), metrics.get(f"{prefix}success_high")
+    return {
+        "policy": policy,
+        "success": f"{metrics[f'{prefix}success_rate']:.1%}",
+        "interval": f"{low:.1%} to {high:.1%}" if low is not None and high is not None else None,
+        "episodes": int(metrics.get(f"{prefix}episodes", 0)) or None,
+    }
 
 
 def _next_commands(selection: Selection) -> list[str]:

@@ -72,14 +72,15 @@ def _stamp(stage: Stage, dataset: Dataset, model: LatentActionModel) -> LabelSta
 def _label_shards(stage: Stage, ranks: Ranks, dataset: Dataset, model: LatentActionModel, writer: LabelWriter) -> None:
     # By number, not by place in the list: a rank that looks later sees a shorter list.
     mine = [shard for shard in writer.missing_shards(dataset) if shard % ranks.world_size == ranks.rank]
-    started, frames = time.monotonic(), 0
+    started, pairs_done = time.monotonic(), 0
     for done, shard in enumerate(mine, start=1):
         episodes = list(_shard_labels(stage.run, dataset, shard, model))
         writer.write_shard(shard, episodes)
-        frames += sum(len(episode.codes) for episode in episodes)
-        rate = frames / (time.monotonic() - started)
-        stage.progress("label", step=done, steps=len(mine), rate=rate, unit="shards", message=f"{rate:.0f} pairs/s")
-        logger.info("shard=%d episodes=%d pairs_per_second=%.1f", shard, len(episodes), rate)
+        pairs_done += sum(len(episode.codes) for episode in episodes)
+        seconds = max(time.monotonic() - started, 1e-9)
+        pairs = f"{pairs_done / seconds:.0f} pairs/s"
+        stage.progress("label", step=done, steps=len(mine), rate=done / seconds, unit="shards", message=pairs)
+        logger.info("shard=%d episodes=%d speed=%r", shard, len(episodes), pairs)
 
 
 def _shard_labels(run: RunConfig, dataset: Dataset, shard: int, model: LatentActionModel) -> Iterator[EpisodeLabels]:
