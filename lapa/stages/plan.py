@@ -105,13 +105,15 @@ def inputs_of(run: RunConfig, stage: StageName) -> dict[str, Artifact]:
             roles = ("videos", "robot") if labels_robot(run) else ("videos",)
             return {**{role: _dataset(run, role) for role in roles}, "laq": _output(run, "laq", "model")}
         case "pretrain":
-            return {"videos": _dataset(run, "videos"), "labels": _output(run, "label", "labels")}
+            # The labels alone would do to train; the model that made them is named for the lineage of the policy.
+            labels = {"labels": _output(run, "label", "labels"), "laq": _output(run, "laq", "model")}
+            return {"videos": _dataset(run, "videos"), **labels}
         case "finetune":
             inputs = {"robot": _dataset(run, "robot")}
             if run.pretrain:
                 inputs["pretrain"] = _output(run, "pretrain", "model")
             if labels_robot(run):
-                inputs["labels"] = _output(run, "label", "robot-labels")
+                inputs |= {"labels": _output(run, "label", "robot-labels"), "laq": _output(run, "laq", "model")}
             return inputs
         case "evaluate":
             return {"robot": _dataset(run, "robot"), "policy": _output(run, "finetune", "policy")}

@@ -72,6 +72,15 @@ def test_a_baseline_does_not_read_the_pretrained_model(run):
     assert "pretrain" not in inputs_of(arms(run)["scratch"], "finetune")
 
 
+def test_what_is_trained_on_latent_actions_names_the_model_that_made_them(run):
+    kept = load_run_with(run, "finetune.latent_loss_weight", 0.5)
+    complete(kept, "laq", model="m1")
+    complete(kept, "label", labels="l1", **{"robot-labels": "r1"})
+    complete(kept, "pretrain", model="p1")
+    assert inputs_of(kept, "pretrain")["laq"].digest == "m1"
+    assert inputs_of(kept, "finetune")["laq"].digest == "m1"
+
+
 def test_ingest_looks_again_at_files_that_others_may_change(run, tmp_path):
     complete(run, "ingest")
     assert unchanged(run, "ingest") is not None
