@@ -11,7 +11,7 @@ from lapa.config.data import IngestConfig
 from lapa.config.load import dump_run
 from lapa.config.run import RunConfig
 from lapa.errors import RESTART_EXIT_CODE
-from lapa.stages.plan import PlannedStage, dataset_url, datasets_of, finished, stage_folder, unchanged
+from lapa.stages.plan import NotMadeYet, PlannedStage, dataset_url, datasets_of, finished, stage_folder, unchanged
 from lapa.stages.results import StageResult
 from lapactl.errors import Interrupted, StageFailed
 from lapactl.failures import explain_failure
@@ -44,16 +44,21 @@ def command_of(run: RunConfig, planned: PlannedStage, *, nproc: int) -> list[str
 
 def run_chain(selection: Selection, *, nproc: int, force: Sequence[str], out: Output) -> list[StageOutcome]:
     """Run what is not made yet. Raises StageFailed at the first stage that fails, Interrupted when stopped."""
+    outcomes: list[StageOutcome] = []
     for item in selection.planned:
+        # Not all of them first: where a forced stage's folder is depends on what the ones before it make.
         if item.stage in force:
             discard(item)
-    return [_make(selection.run, item, nproc=nproc, out=out) for item in selection.planned]
+        outcomes.append(_make(selection.run, item, nproc=nproc, out=out))
+    return outcomes
 
 
 def discard(planned: PlannedStage) -> None:
-    """Remove what a stage made, its checkpoints too, so that it is made again from nothing."""
-    if finished(planned.run, planned.stage) is not None:
+    """Remove what a stage made, finished or not, its checkpoints too, so that it is made again from nothing."""
+    try:
         files.remove(stage_folder(planned.run, planned.stage))
+    except NotMadeYet:  # it has no place yet; making it says which stage comes first
+        return
     if planned.stage == "ingest":
         for config in datasets_of(planned.run).values():
             if isinstance(config, IngestConfig):
@@ -70,12 +75,16 @@ def _make(run: RunConfig, planned: PlannedStage, *, nproc: int, out: Output) -> 
     if (done := unchanged(planned.run, planned.stage)) is not None:
         out.say(f"{label}: unchanged, skipped")
         return StageOutcome(planned, done, True)
+    before = finished(planned.run, planned.stage)
     log = log_file(run, planned)
     with open_display(out, label) as display:
         _start(run, planned, label, log, nproc=nproc, display=display)
     result = finished(planned.run, planned.stage)
     if result is None:
         raise StageFailed(f"stage {label} ended without a result. Its log is {log}", StageFailed.exit_code)
+    if result == before:
+        out.say(f"{label}: looked again, unchanged")
+        return StageOutcome(planned, result, True)
     out.say(f"{label}: done in {duration(result.seconds)}")
     for message in result.messages:
         out.say(f"  {message}")

@@ -39,11 +39,11 @@ def run(
     laq, label, pretrain, finetune, evaluate. Ctrl-C saves; the same command continues.
     """
     from lapactl.chain import run_chain
-    from lapactl.selection import check_stages, select
+    from lapactl.selection import check_forced, select
     from lapactl.summary import print_plan, summarize
 
-    check_stages(force)
     selection = select(target, config=config, stage=stage, overrides=overrides, work=work, nproc=nproc)
+    check_forced(selection, force)
     out = Output(output)
     if is_dry:
         print_plan(out, selection, nproc=nproc)

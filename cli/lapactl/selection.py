@@ -56,6 +56,17 @@ def split_target(target: str, *, config: str | None, stage: str | None) -> tuple
     return config or target, stage
 
 
+def check_forced(selection: Selection, force: Sequence[str]) -> None:
+    """Raises ConfigError for a stage that is to be made again and is none of the planned ones."""
+    check_stages(force)
+    planned = list(dict.fromkeys(item.stage for item in selection.planned))
+    if absent := [name for name in force if name not in planned]:
+        raise ConfigError(
+            f"--force {absent[0]} names a stage that would not run; planned: {', '.join(planned)}. "
+            "Force one of these, or run the stage as well"
+        )
+
+
 def check_stages(names: Sequence[str]) -> None:
     """Raises ConfigError for a name that is no stage."""
     if unknown := [name for name in names if name not in STAGES]:

@@ -9,6 +9,7 @@ import yaml
 
 from lapa.config.load import load_run
 from lapa.config.stages import STAGES
+from tests.builders import make_dataset
 
 RUN = {
     "name": "tiny",
@@ -31,7 +32,7 @@ with open(os.environ["LAPA_PROGRESS_FILE"], "a") as file:
     file.write(json.dumps({"stage": stage, "phase": "work", "step": 5, "steps": 10, "rate": 2.5}) + "\\n")
 BODY
 write_result(StageResult(stage=stage, name=run.name, fingerprint=fingerprint(run, stage), folder=folder, inputs={},
-    outputs={"videos": Artifact(url=files.join(run.work_url, "made"), digest="d")},
+    outputs={name: Artifact(url=files.join(run.work_url, name), digest="d") for name in ("videos", "model", "labels")},
     metrics={"success_rate": 0.5}, messages=("all is well",), seconds=61.0))
 """
 
@@ -114,12 +115,71 @@ def test_contradictions_are_refused_with_the_remedy(lapactl, words, said):
 
 
 def test_a_finished_stage_is_skipped_and_force_makes_it_again(lapactl_json, run_file, stage_program, tmp_path):
+    use_existing_dataset(run_file, tmp_path)
     stage_program(f"open({str(tmp_path / 'starts')!r}, 'a').write('x')")
     command = ("run", run_file, "--stage", "ingest")
-    assert [item["was_skipped"] for item in lapactl_json(*command)["stages"]] == [False]
-    assert [item["was_skipped"] for item in lapactl_json(*command)["stages"]] == [True]
-    assert [item["was_skipped"] for item in lapactl_json(*command, "--force", "ingest")["stages"]] == [False]
+    assert skipped(lapactl_json(*command)) == [False]
+    assert skipped(lapactl_json(*command)) == [True]
+    assert skipped(lapactl_json(*command, "--force", "ingest")) == [False]
     assert (tmp_path / "starts").read_text() == "xx"
+
+
+def test_files_that_others_may_change_are_looked_at_again_and_count_as_skipped_when_they_did_not(
+    lapactl, run_file, stage_program, tmp_path
+):
+    stage_program(f"""
+open({str(tmp_path / "starts")!r}, 'a').write('x')
+if files.exists(files.join(folder, "result.json")):
+    sys.exit(0)
+""")
+    command = ("run", run_file, "--stage", "ingest", "--output", "json")
+    assert skipped(json.loads(lapactl(*command).stdout)) == [False]
+    again = lapactl(*command)
+    assert skipped(json.loads(again.stdout)) == [True]
+    assert "ingest: looked again, unchanged" in again.stderr
+    assert (tmp_path / "starts").read_text() == "xx"
+
+
+def test_force_removes_the_checkpoints_of_a_stage_that_never_finished(lapactl, run_file, stage_program, tmp_path):
+    use_existing_dataset(run_file, tmp_path)
+    stage_program("""
+pathlib.Path(folder, "checkpoints").mkdir(parents=True)  # raises where an earlier start left some
+sys.exit(5)
+""")
+    command = ("run", run_file, "--stage", "laq")
+    assert lapactl(*command).exit_code == 5
+    assert lapactl(*command).exit_code == 1
+    assert lapactl(*command, "--force", "laq").exit_code == 5
+
+
+def test_each_forced_stage_is_removed_where_the_one_before_it_puts_it(lapactl_json, run_file, stage_program, tmp_path):
+    use_existing_dataset(run_file, tmp_path)
+    stage_program(f"""
+with open({str(tmp_path / "starts")!r}, "a") as starts:
+    starts.write(stage + " ")
+""")
+    command = ("run", run_file, "--set", f"work_url={tmp_path / 'work'}")
+    assert skipped(lapactl_json(*command)) == [False, False, False]
+    assert skipped(lapactl_json(*command)) == [True, True, True]
+    assert skipped(lapactl_json(*command, "--force", "label", "--force", "laq")) == [True, False, False]
+    assert (tmp_path / "starts").read_text() == "ingest laq label laq label "
+
+
+def test_forcing_a_stage_that_would_not_run_names_the_planned_ones(lapactl, run_file):
+    for words in (("--force", "finetune"), ("--stage", "laq", "--force", "label")):
+        result = lapactl("run", run_file, *words)
+        assert result.exit_code == 2
+        assert "would not run; planned: " in result.stderr
+
+
+def skipped(summary) -> list[bool]:
+    return [item["was_skipped"] for item in summary["stages"]]
+
+
+def use_existing_dataset(run_file: Path, tmp_path: Path) -> None:
+    url = make_dataset(tmp_path / "videos", episodes=2, frames=6)
+    settings = yaml.safe_load(run_file.read_text())
+    run_file.write_text(yaml.safe_dump({**settings, "videos": {"kind": "dataset", "url": str(url)}}))
 
 
 def test_progress_and_verdicts_are_words_and_results_are_data(lapactl, run_file, stage_program):
