@@ -121,7 +121,7 @@ class IngestConfig(Config):
     the source's timing: an episode with actions is refused rather than resampled."""
     min_frames: int = Field(2, ge=2)
     """Shorter episodes are skipped and named in the report."""
-    max_failed_share: float = Field(0.05, ge=0, le=1)
+    max_failed_share: float = runtime(0.05, ge=0, le=1)
     """Ingest stops when more than this share of the sources failed."""
     episodes_per_shard: int = Field(256, gt=0)
     encoding: VideoEncoding = VideoEncoding()

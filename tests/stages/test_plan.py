@@ -93,6 +93,11 @@ def load_run_with(run, key, value):
     return resolve(merge(run.model_dump(mode="json"), nested(key, value)))
 
 
+def test_tolerating_more_failures_continues_the_same_dataset():
+    strict, lenient = (load_run("bridge-sample", [f"videos.max_failed_share={share}"]) for share in (0, 0.5))
+    assert dataset_url(strict, strict.videos) == dataset_url(lenient, lenient.videos)
+
+
 def test_an_rlds_dataset_goes_by_its_name_and_not_its_version():
     run = load_run("bridge-sample")
     assert "/bridge_dataset-" in dataset_url(run, run.robot)
