@@ -25,18 +25,19 @@ def load_run(source: str, overrides: Sequence[str] = ()) -> RunConfig:
     """
     settings = _settings_of(source)
     for override in overrides:
-        key, value = parse_override(override)
-        settings = merge(settings, nested(key, value))
-    return resolve(settings)
+        settings = _overridden(settings, *parse_override(override))
+    run = resolve(settings)
+    arms(run)  # a mistake in a baseline is told now, not when the baseline is due
+    return run
 
 
-def resolve(settings: Mapping[str, Any]) -> RunConfig:
+def resolve(settings: Mapping[str, Any], *, what: str = "the run") -> RunConfig:
     """Validate plain settings; every problem is listed in one ConfigError."""
     try:
         return RunConfig.model_validate(settings)
     except ValidationError as error:
         problems = [f"  {_explain(detail)}" for detail in error.errors()]
-        raise ConfigError("\n".join(["the run is not valid:", *problems])) from None
+        raise ConfigError("\n".join([f"{what} is not valid:", *problems])) from None
 
 
 def dump_run(run: RunConfig) -> str:
@@ -57,7 +58,7 @@ def arms(run: RunConfig) -> dict[str, RunConfig]:
         settings: Mapping[str, Any] = {**main.model_dump(mode="json"), "name": f"{run.name}-{name}"}
         for key, value in changes.items():
             settings = merge(settings, nested(key, value))
-        resolved[name] = resolve(settings)
+        resolved[name] = resolve(settings, what=f"baseline '{name}', the run with baselines.{name} on top,")
     return resolved
 
 
@@ -81,6 +82,17 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
+def _overridden(settings: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """Settings with one override; `baselines.NAME.a.b` changes what that baseline has at `a.b` and no other one."""
+    first, _, rest = key.partition(".")
+    name, _, inner = rest.partition(".")
+    if first != "baselines" or not name:
+        return merge(settings, nested(key, value))
+    baselines = settings.get("baselines") or {}
+    changed = {**baselines.get(name, {}), inner: value} if inner else value
+    return {**settings, "baselines": {**baselines, name: changed}}
+
+
 def _settings_of(source: str) -> dict[str, Any]:
     if source in PRESETS:
         return PRESETS[source]().model_dump(mode="json")
@@ -88,7 +100,9 @@ def _settings_of(source: str) -> dict[str, Any]:
     if path.suffix not in (".yaml", ".yml") and not path.exists():
         raise ConfigError(f"'{source}' is neither a preset nor a file.{_nearest(source, PRESETS)}")
     try:
-        settings = yaml.safe_load(path.read_text())
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except yaml.YAMLError as error:

@@ -48,6 +48,15 @@ class RunConfig(Config):
             raise ValueError("finetune needs robot episodes with actions: set robot, or set finetune to null")
         if self.finetune and self.pretrain is None and self.finetune.backbone is None:
             raise ValueError("without pretrain, finetune.backbone says what to start from")
+        if self.finetune and self.pretrain and self.finetune.backbone is not None:
+            raise ValueError(
+                "finetune.backbone would be ignored: with pretrain, finetuning starts from the pretrained model. "
+                "Set finetune.backbone to null, or pretrain to null"
+            )
+        if self.laq.gate and self.robot is None:
+            raise ValueError("laq.gate probes the codes on robot episodes: set robot, or set laq.gate to null")
+        if self.name in self.baselines:
+            raise ValueError(f"a baseline is called '{self.name}', which is the run's own name; rename the baseline")
         if self.pretrain and self.laq.model.codebook_size == 0:
             raise ValueError("quantizer kind 'none' makes no codes to pretrain on; choose nsvq, vq_ema or fsq")
         return self

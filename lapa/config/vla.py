@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lapa.config.base import Config
 
@@ -34,6 +34,15 @@ class HuggingFaceBackbone(Config):
     prompt: str = "What action should the robot take to `{instruction}`?"
     max_instruction_tokens: int = Field(64, gt=0)
     """Longer instructions are shortened; targets never are."""
+
+    @model_validator(mode="after")
+    def _adapters_leave_the_rest_frozen(self) -> "HuggingFaceBackbone":
+        if self.lora and not self.freeze_vision:
+            raise ValueError(
+                "lora trains its adapters alone, so freeze_vision=false would be ignored; "
+                "set freeze_vision to true, or lora to null"
+            )
+        return self
 
 
 class ConvolutionalBackbone(Config):

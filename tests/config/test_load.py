@@ -42,11 +42,37 @@ def test_changing_a_kind_starts_that_choice_from_its_defaults():
         ("laq.fit.precision=fp8", r"laq\.fit\.precision: 'fp8' is not a choice; valid are 'fp32' or 'bf16'"),
         ("pretrain=null", r"finetune\.backbone says what to start from"),
         ("laq.fit.steps", "not of the form key.path=value"),
+        ("finetune.backbone.kind=convolutional", "backbone would be ignored: .*[Ss]et finetune.backbone to null"),
+        ("baselines.tabletop.seed=1", "a baseline is called 'tabletop', .*rename the baseline"),
+        (
+            "baselines.other.laq.fit.stepz=3",
+            r"baseline 'other'.*\n.*laq\.fit\.stepz: unknown key. Did you mean 'steps'",
+        ),
+        (
+            "pretrain.backbone={kind: huggingface, freeze_vision: false, lora: {}}",
+            "freeze_vision=false would be ignored; set freeze_vision to true, or lora to null",
+        ),
     ],
 )
 def test_a_wrong_setting_names_the_key_the_rule_and_the_choice(override, expected):
     with pytest.raises(ConfigError, match=expected):
         load_run("tabletop", [override])
+
+
+def test_a_gate_without_robot_episodes_to_probe_is_refused():
+    latent_only = ["robot=null", "finetune=null", "evaluate=null", "baselines={}"]
+    with pytest.raises(ConfigError, match=r"set robot, or set laq\.gate to null"):
+        load_run("tabletop", latent_only)
+    assert load_run("tabletop", [*latent_only, "laq.gate=null"]).robot is None
+
+
+def test_overriding_a_setting_of_one_baseline_keeps_the_others_and_its_own():
+    before = load_run("tabletop").baselines["scratch"]
+    changes = ["baselines.scratch.finetune.fit.steps=7", "baselines.vpt.laq.window_seconds=0.2"]
+    run = load_run("tabletop", changes)
+    assert run.baselines["scratch"] == {**before, "finetune.fit.steps": 7}
+    assert arms(run)["scratch"].finetune.fit.steps == 7
+    assert arms(run)["vpt"].laq.window_seconds == 0.2
 
 
 def test_an_unknown_preset_names_the_nearest_one():
@@ -66,6 +92,13 @@ def test_a_file_that_is_not_yaml_is_named(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text("a: [1")
     with pytest.raises(ConfigError, match=r"run\.yaml is not valid YAML"):
+        load_run(str(file))
+
+
+def test_a_file_that_is_not_utf8_is_named(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_bytes("preset: tabletop\nname: caf\u00e9\n".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"run\.yaml is not UTF-8 text.*save it as UTF-8"):
         load_run(str(file))
 
 
