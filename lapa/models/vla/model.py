@@ -12,6 +12,9 @@ from lapa.models.vla.heads.latent import LatentHead
 from lapa.models.vla.spec import VlaSpec
 from lapa.types.batches import Batch, Images
 
+STILL = 1e-5
+"""Standard deviation, in the robot's own units, below which a state never moved in the data."""
+
 
 class VisionLanguageAction(nn.Module):
     """Observation and instruction in; latent action, action chunk or both out.
@@ -126,7 +129,8 @@ class ProprioceptionFusion(nn.Module):
         super().__init__()
         dims = spec.proprioception_dims
         self.mean = spec.proprioception_mean or (0.0,) * dims
-        self.scale = tuple(max(std, 1e-6) for std in spec.proprioception_std) or (1.0,) * dims
+        # A joint that never moved has no scale: dividing by its noise would turn its first motion into thousands.
+        self.scale = tuple(std if std > STILL else 1.0 for std in spec.proprioception_std) or (1.0,) * dims
         self.fuse = nn.Sequential(nn.Linear(width + dims, width), nn.GELU(), nn.Linear(width, width))
 
     def forward(self, hidden: Float[Tensor, "b m d"], state: Float[Tensor, "b p"]) -> Float[Tensor, "b m d"]:

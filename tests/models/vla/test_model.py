@@ -164,6 +164,17 @@ def test_proprioception_changes_the_action(head):
     model.predict_actions(batch.current, batch.instructions, torch.zeros(3, 2))
 
 
+def test_a_joint_that_never_moved_in_the_data_enters_as_it_is():
+    spec = spec_of(
+        small_convolutional(), HEADS[1], proprioception_dims=2, proprioception_mean=(0.5, 0), proprioception_std=(0, 4)
+    )
+    fusion = seeded(spec).proprioception
+    read = []
+    fusion.fuse[0].register_forward_hook(lambda module, inputs, output: read.append(inputs[0][0, 0, -2:].tolist()))
+    fusion(torch.zeros(1, 1, 32), torch.tensor([[0.75, 2.0]]))
+    assert read == [[0.25, 0.5]]
+
+
 @pytest.mark.parametrize("family", ["convolutional", *FAMILIES])
 def test_a_saved_model_predicts_the_same_after_loading_without_its_origin(tmp_path, family):
     origin = tmp_path / "origin"
