@@ -82,7 +82,7 @@ def load_weights(
     if missing or unknown:
         raise CheckpointMismatch(
             f"{url} does not fit the model: missing {sorted(missing)[:3]}, unknown {sorted(unknown)[:3]}. "
-            "Use the settings the checkpoint was made with, or start fresh under another run name."
+            "Use the settings the checkpoint was made with, or make the stage again: lapactl run … --force STAGE."
         )
     for name in names:
         if full_shape(own[name]) != state.shapes[name]:
