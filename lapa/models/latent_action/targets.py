@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lapa.config.latent_action import FeatureTarget, PixelTarget, TargetConfig
-from lapa.errors import MissingDependency
+from lapa.errors import ConfigError, MissingDependency
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -52,8 +52,14 @@ def _load_encoder(name: str, device: torch.device) -> Any:
         from transformers import AutoModel
     except ImportError as error:
         raise MissingDependency("target kind 'features' needs transformers; install lapa[train].") from error
-    encoder = AutoModel.from_pretrained(name).to(device).eval()
-    return encoder.requires_grad_(False)
+    try:
+        encoder = AutoModel.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"target encoder {name!r} cannot be loaded: {error}. Set laq.model.target.encoder to a Hugging Face vision "
+            "model that this machine can reach, or to a local folder that holds one."
+        ) from error
+    return encoder.to(device).eval().requires_grad_(False)
 
 
 def build_target(config: TargetConfig) -> PixelLoss | FeatureLoss:

@@ -183,6 +183,15 @@ def test_a_feature_target_trains_against_a_frozen_encoder(tmp_path: Path) -> Non
     assert model.quantizer.codebook.grad.abs().sum() > 0  # type: ignore[union-attr, operator]
 
 
+@pytest.mark.slow
+def test_a_feature_encoder_out_of_reach_names_the_setting(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    target = FeatureTarget(encoder=str(tmp_path / "nowhere"))
+    model = build_latent_action_model(make_config(CONVOLUTIONAL).model_copy(update={"target": target}))
+    with pytest.raises(ConfigError, match=r"laq\.model\.target\.encoder"):
+        model(make_pair())
+
+
 def test_pictures_have_a_row_per_position_or_frame() -> None:
     model = build_latent_action_model(make_config(CONVOLUTIONAL, codes=2)).eval()
     pair = make_pair()
