@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lapa.config.latent_action import ConvolutionalArchitecture, LatentActionConfig
+from lapa.models.convolution import coordinates, groups
 
 LARGEST_GRID = 8
 """The encoder pools larger feature grids down to this before its last layer."""
@@ -26,7 +27,7 @@ class ConvolutionalInverseDynamics(nn.Module):
             _stem(6, half, architecture.stem_stride),
             nn.ReLU(),
             nn.Conv2d(half, width, 3, stride=2, padding=1),
-            nn.GroupNorm(_groups(width), width),
+            nn.GroupNorm(groups(width), width),
             nn.ReLU(),
             nn.Conv2d(width, width, 3, padding=1),
             nn.ReLU(),
@@ -45,7 +46,7 @@ class FilmBlock(nn.Module):
 
     def __init__(self, width: int, condition_width: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(_groups(width), width)
+        self.norm = nn.GroupNorm(groups(width), width)
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
         self.film = nn.Linear(condition_width, 2 * width)
@@ -73,7 +74,8 @@ class ConvolutionalForwardDynamics(nn.Module):
     def forward(self, current: Float[Tensor, "b c H W"], vectors: Float[Tensor, "b k e"]) -> Float[Tensor, "b c H W"]:
         condition = self.condition(vectors.flatten(1))
         features = self.stem(_channels_last(current - 0.5))
-        features = torch.cat((features, _coordinates(features)), dim=1)
+        place = coordinates(features).flip(1)  # row before column
+        features = torch.cat((features, place.expand(len(features), -1, -1, -1)), dim=1)
         for block in self.blocks:
             features = block(features, condition)
         image: Tensor = self.to_pixels(features)
@@ -108,14 +110,3 @@ def _stem(channels: int, width: int, stride: int) -> nn.Conv2d:
 
 def _channels_last(images: Tensor) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
-
-
-def _groups(width: int) -> int:
-    return next(groups for groups in (8, 4, 2, 1) if width % groups == 0)
-
-
-def _coordinates(features: Float[Tensor, "b d h w"]) -> Float[Tensor, "b 2 h w"]:
-    """Row and column of every cell in [-1, 1]: a convolution cannot know where it is."""
-    rows, columns = (torch.linspace(-1, 1, size, device=features.device) for size in features.shape[-2:])
-    grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).to(features.dtype)
-    return grid.expand(len(features), -1, -1, -1)

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from lapa.config.vla import ConvolutionalBackbone as ConvolutionalConfig
+from lapa.models.convolution import coordinates, groups
 from lapa.models.images import to_unit
 from lapa.models.vla.backbones.base import Backbone
 from lapa.models.vla.tokens import TokenTable
@@ -44,7 +45,7 @@ class ConvolutionalBackbone(Backbone):
         self.instruction = InstructionEncoder(config.vocabulary, _LANGUAGE_WIDTH)
         stride = config.stem_stride
         self.stem = nn.Conv2d(3, config.width, 2 * stride, stride, padding=stride // 2)
-        self.norm = nn.GroupNorm(_groups(config.width), config.width)
+        self.norm = nn.GroupNorm(groups(config.width), config.width)
         self.place = nn.Conv2d(config.width + 2, config.width, 3, padding=1)
         self.blocks = nn.ModuleList(FilmBlock(config.width, _LANGUAGE_WIDTH) for _ in range(config.blocks))
         self.keypoints = nn.Conv2d(config.width, config.keypoints, 1)
@@ -84,7 +85,7 @@ class ConvolutionalBackbone(Backbone):
         )
         pixels = pixels.to(self.stem.weight.dtype)
         features = F.relu(self.norm(self.stem(pixels.contiguous(memory_format=torch.channels_last))))
-        xy = _coordinates(features)
+        xy = coordinates(features)
         features = F.relu(self.place(torch.cat([features, xy.expand(len(features), -1, -1, -1)], dim=1)))
         for block in self.blocks:
             features = block(features, language)
@@ -117,7 +118,7 @@ class FilmBlock(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
-        self.norm = nn.GroupNorm(_groups(width), width)
+        self.norm = nn.GroupNorm(groups(width), width)
         self.film = nn.Linear(language, 2 * width)
 
     def forward(self, features: Float[Tensor, "b c h w"], language: Float[Tensor, "b e"]) -> Float[Tensor, "b c h w"]:
@@ -156,15 +157,3 @@ def hashed_words(instruction: str, vocabulary: int) -> tuple[int, ...]:
         1 + int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big") % vocabulary
         for word in words[:MAX_WORDS]
     )
-
-
-def _coordinates(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "1 2 h w"]:
-    height, width = features.shape[-2:]
-    y = torch.linspace(-1, 1, height, device=features.device, dtype=features.dtype)
-    x = torch.linspace(-1, 1, width, device=features.device, dtype=features.dtype)
-    return torch.stack(torch.meshgrid(x, y, indexing="xy")).unsqueeze(0)
-
-
-def _groups(width: int) -> int:
-    """At most eight groups that divide the width."""
-    return next(groups for groups in (8, 5, 4, 2, 1) if width % groups == 0)
