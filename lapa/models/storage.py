@@ -1,4 +1,4 @@
-"""A model folder: `config.json`, `model.safetensors`, and the JSON files the model needs beside them.
+"""A model folder: `config.json` and `model.safetensors`.
 
 `config.json` is written last, so a folder that has one is whole. Nothing here is pickled.
 """
@@ -24,16 +24,12 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 
 
-def save_model(
-    folder: Path, *, kind: str, config: BaseModel, state: Mapping[str, Tensor], extra: Mapping[str, Any] | None = None
-) -> None:
-    """Write a model folder. `extra` maps a name to JSON data, written as `<name>.json`."""
+def save_model(folder: Path, *, kind: str, config: BaseModel, state: Mapping[str, Tensor]) -> None:
+    """Write a model folder."""
     folder.mkdir(parents=True, exist_ok=True)
     save_tensors(folder / WEIGHTS_FILE, state)
-    for name, value in (extra or {}).items():
-        files.write_json(str(folder / f"{name}.json"), value)
     plain = config.model_dump(mode="json")
-    parts = {"kind": kind, "config": plain, "extra": extra or {}, "weights": file_digest(folder / WEIGHTS_FILE)}
+    parts = {"kind": kind, "config": plain, "weights": file_digest(folder / WEIGHTS_FILE)}
     files.write_json(
         str(folder / CONFIG_FILE),
         {"kind": kind, "config": plain, "digest": files.digest(json.dumps(parts, sort_keys=True))},
@@ -51,11 +47,6 @@ def load_config(url: str, kind: str) -> dict[str, Any]:
             f"{url} holds a model of kind {stored['kind']!r}, a {kind!r} model is needed. Point to another folder."
         )
     return dict(stored["config"])
-
-
-def load_extra(url: str, name: str) -> Any:
-    """The JSON data saved as `extra[name]`."""
-    return files.read_json(files.join(url, f"{name}.json"))
 
 
 def load_state(url: str) -> dict[str, Tensor]:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Literal, Self
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from pydantic import Field, model_validator
 
 from lapa.config.base import Config
-from lapa.errors import DataError, PolicyError
+from lapa.errors import DataError
 
 
 class ActionDimension(Config):
@@ -73,28 +73,6 @@ class ActionSpace(Config):
     def most_bins(self) -> int:
         """Bins of the dimension that has most: the size of the shared table."""
         return max(dimension.bins for dimension in self.dimensions)
-
-    def to_bins(self, actions: Float[np.ndarray, "*k a"]) -> Int[np.ndarray, "*k a"]:
-        """Bin of each value; values beyond the outer edges fall into the outer bins."""
-        columns = [
-            np.searchsorted(dimension.boundaries, actions[..., i], side="right")
-            for i, dimension in enumerate(self.dimensions)
-        ]
-        return np.stack(columns, axis=-1).astype(np.int64)
-
-    def from_bins(self, bins: Int[np.ndarray, "*k a"]) -> Float[np.ndarray, "*k a"]:
-        """Value of each bin; PolicyError for an index outside the table, which is never a motion."""
-        columns = []
-        for i, dimension in enumerate(self.dimensions):
-            index = bins[..., i]
-            if index.size and (index.min() < 0 or index.max() >= dimension.bins):
-                raise PolicyError(
-                    f"bin {int(index.min() if index.min() < 0 else index.max())} of action dimension {dimension.name} "
-                    f"is outside its {dimension.bins} bins. The model and this action space do not belong together; "
-                    "export the policy again from its own training run."
-                )
-            columns.append(np.asarray(dimension.centers)[index])
-        return np.stack(columns, axis=-1)
 
 
 def fit_action_space(actions: Float[np.ndarray, "n a"], names: Sequence[str] = (), bins: int = 256) -> ActionSpace:
