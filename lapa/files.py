@@ -64,13 +64,12 @@ def write_json(url: str, value: Any) -> None:
 
 def list_names(url: str) -> list[str]:
     """Names directly inside a folder, sorted; empty when there is no such folder."""
-    fs, path = url_to_fs(url)
-    fs.invalidate_cache()
-    try:
-        entries = fs.ls(path, detail=False)
-    except FileNotFoundError:
-        return []
-    return sorted(name_of(entry) for entry in entries)
+    return [name_of(entry["name"]) for entry in _entries(url)]
+
+
+def list_sizes(url: str) -> dict[str, int]:
+    """Bytes of each file directly inside a folder, by name; empty when there is no such folder."""
+    return {name_of(entry["name"]): int(entry["size"]) for entry in _entries(url) if entry["type"] == "file"}
 
 
 def upload(local: Path, url: str, *, last: str | None = None) -> None:
@@ -114,6 +113,16 @@ def digest(*parts: bytes | str) -> str:
         sha.update(len(data).to_bytes(8, "big"))
         sha.update(data)
     return sha.hexdigest()
+
+
+def _entries(url: str) -> list[dict[str, Any]]:
+    """What lies directly inside a folder, by name, as it is now."""
+    fs, path = url_to_fs(url)
+    fs.invalidate_cache()
+    try:
+        return sorted(fs.ls(path, detail=True), key=lambda entry: name_of(entry["name"]))
+    except FileNotFoundError:
+        return []
 
 
 def _is_local(fs: Any) -> bool:

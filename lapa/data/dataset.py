@@ -91,6 +91,11 @@ def shard_name(shard: int) -> str:
     return f"shard-{shard:05d}.tar"
 
 
+def stored_shards(url: str) -> dict[str, int]:
+    """Bytes of each shard of the dataset at ``url`` that is there, by name."""
+    return files.list_sizes(files.join(url, "shards"))
+
+
 @dataclass(frozen=True)
 class Dataset:
     """An opened dataset. Only the index is in memory; videos and arrays stay in the shards."""
@@ -108,12 +113,12 @@ class Dataset:
                 f"{url} holds no {INFO_FILE}, so no complete dataset. Check the URL, or run the ingest stage again: "
                 "it continues where it stopped."
             )
-        info = _parse_info(files.read_json(info_url), info_url)
-        index = read_parquet(pa.BufferReader(files.read_bytes(files.join(url, INDEX_FILE))))
+        info = _read_info(info_url)
+        index = _read_index(files.join(url, INDEX_FILE))
         if index.num_rows != info.num_episodes:
             raise DataError(
                 f"{url} has {index.num_rows} rows in {INDEX_FILE} but {INFO_FILE} counts {info.num_episodes} episodes. "
-                "Run the ingest stage again."
+                f"Delete {INDEX_FILE} and run the ingest stage again."
             )
         return cls(url=url, info=info, index=index)
 
@@ -128,7 +133,20 @@ class Dataset:
         return self.info.num_episodes
 
 
-def _parse_info(value: Any, url: str) -> DatasetInfo:
+def _read_index(url: str) -> pa.Table:
+    try:
+        return read_parquet(pa.BufferReader(files.read_bytes(url)))
+    except FileNotFoundError as error:
+        raise DataError(f"{url} is missing. Run the ingest stage again: it writes the index anew.") from error
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{url} is damaged: {error}. Delete it and run the ingest stage again.") from error
+
+
+def _read_info(url: str) -> DatasetInfo:
+    try:
+        value = files.read_json(url)
+    except ValueError as error:
+        raise DataError(f"{url} is not JSON: {error}. Delete it and run the ingest stage again.") from error
     version = value.get("schema_version") if isinstance(value, dict) else None
     if version != SCHEMA_VERSION:
         raise DataError(
@@ -137,4 +155,4 @@ def _parse_info(value: Any, url: str) -> DatasetInfo:
     try:
         return DatasetInfo.model_validate(value)
     except ValidationError as error:
-        raise DataError(f"{url} is damaged: {error}. Ingest the source again.") from error
+        raise DataError(f"{url} is damaged: {error}. Delete it and run the ingest stage again.") from error

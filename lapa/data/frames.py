@@ -191,10 +191,14 @@ def _reader_of(dataset: Dataset, row: int) -> EpisodeReader:
 
 def _read_range(url: str, begin: int, end: int) -> bytes:
     fs, path = url_to_fs(url)
-    data = bytes(fs.cat_file(path, start=begin, end=end))
+    try:
+        data = bytes(fs.cat_file(path, start=begin, end=end))
+    except FileNotFoundError as error:
+        raise DataError(f"{url} is missing. Run the ingest stage again: it makes what is not there.") from error
     if len(data) < end - begin:
         raise DataError(
-            f"{url} ends before byte {end}, where the index still expects data. Run the ingest stage again."
+            f"{url} ends before byte {end}, where the index still expects data. Delete it and run the ingest stage "
+            "again: it makes what is not there."
         )
     return data
 

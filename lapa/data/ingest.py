@@ -5,21 +5,16 @@ Running it again continues after a kill, redoes what changed in the source, and 
 
 import io
 import logging
-import multiprocessing
-import os
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait
+from concurrent.futures import as_completed
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lapa import files
 from lapa.config.data import IngestConfig
-from lapa.data.dataset import INDEX_FILE, INDEX_SCHEMA, INFO_FILE, REPORT_FILE, ActionStatistics, DatasetInfo
+from lapa.data.dataset import INDEX_FILE, INDEX_SCHEMA, INFO_FILE, ActionStatistics, DatasetInfo, stored_shards
 from lapa.data.ingest_report import IngestReport, SourceProblem
 from lapa.data.ingest_unit import (
     Unit,
@@ -30,6 +25,7 @@ from lapa.data.ingest_unit import (
     remove_stale,
     run_unit,
 )
+from lapa.data.pool import available_cores, worker_pool
 from lapa.data.readers.base import SourceReader
 from lapa.data.readers.build import build_reader
 from lapa.data.statistics import FrameSums, action_statistics
@@ -74,11 +70,8 @@ def is_current(config: IngestConfig, output_url: str) -> bool:
 
 
 def _finished_report(output_url: str, fingerprint: str) -> IngestReport | None:
-    report_url = files.join(output_url, REPORT_FILE)
-    if not files.exists(files.join(output_url, INFO_FILE)) or not files.exists(report_url):
-        return None
-    report = IngestReport.model_validate(files.read_json(report_url))
-    return report if report.finished and report.fingerprint == fingerprint else None
+    report = IngestReport.of_whole(output_url)
+    return report if report is not None and report.fingerprint == fingerprint else None
 
 
 def _make_units(
@@ -90,7 +83,8 @@ def _make_units(
     tell: Progress,
 ) -> dict[int, UnitRecord]:
     """Records of all units by number; those already there are kept. Stops early once too much has failed."""
-    records = {unit.number: record for unit in units if (record := read_record(output_url, unit)) is not None}
+    stored = stored_shards(output_url)
+    records = {unit.number: record for unit in units if (record := read_record(output_url, unit, stored)) is not None}
     missing = [unit for unit in units if unit.number not in records]
     total = sum(len(unit.items) for unit in units)
     done = total - sum(len(unit.items) for unit in missing)
@@ -111,27 +105,17 @@ def _run(
     reader: SourceReader, units: Sequence[Unit], config: IngestConfig, output_url: str
 ) -> Iterator[tuple[Unit, UnitRecord]]:
     """Units with their records, as they become ready."""
-    workers = min(config.workers or len(os.sched_getaffinity(0)), len(units))
+    workers = min(config.workers or available_cores(), len(units))
     if workers <= 1:
         for unit in units:
             yield unit, run_unit(reader, unit, config, output_url)
         return
-    # Spawned, not forked: fsspec's S3 client keeps a thread that a fork would lose.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_start_worker, initargs=(reader, config, output_url)
-    )
-    try:
+    remedy = "Run ingest again with a smaller `workers`; finished shards are kept."
+    arguments = (reader, config, output_url)
+    with worker_pool(workers, work="ingest", remedy=remedy, start=_start_worker, arguments=arguments) as pool:
         running = {pool.submit(_run_in_worker, unit): unit for unit in units}
         for future in as_completed(running):
             yield running[future], future.result()
-    except BrokenProcessPool as error:
-        raise DataError(
-            "an ingest process died, most likely for lack of memory. Run ingest again with a smaller `workers`; "
-            "finished shards are kept."
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 _work: tuple[SourceReader, IngestConfig, str] | None = None
@@ -141,21 +125,12 @@ _work: tuple[SourceReader, IngestConfig, str] | None = None
 def _start_worker(reader: SourceReader, config: IngestConfig, output_url: str) -> None:
     global _work
     _work = (reader, config, output_url)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _run_in_worker(unit: Unit) -> UnitRecord:
     assert _work is not None, "the pool starts its workers with _start_worker"
     reader, config, output_url = _work
     return run_unit(reader, unit, config, output_url)
-
-
-def _end_with_parent() -> None:
-    """A pool's workers wait forever when their parent is killed."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
 
 
 def _report(units: Sequence[Unit], records: dict[int, UnitRecord], fingerprint: str) -> IngestReport:
@@ -203,7 +178,13 @@ def _finish(
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema=INDEX_SCHEMA), buffer)
     files.write_bytes(files.join(output_url, INDEX_FILE), buffer.getvalue())
-    report = report.model_copy(update={"finished": True, "revision": info.revision})
+    report = report.model_copy(
+        update={
+            "finished": True,
+            "revision": info.revision,
+            "shard_bytes": tuple(record.shard_bytes for record in ordered),
+        }
+    )
     report.write(output_url)
     files.write_json(files.join(output_url, INFO_FILE), info.model_dump(mode="json"))
     logger.info(

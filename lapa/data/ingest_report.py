@@ -1,10 +1,12 @@
 """What an ingest did, for people and for the next run: written when it ends, and when it stops."""
 
+from typing import Self
+
 from pydantic import BaseModel
 
 from lapa import files
 from lapa.config.data import IngestConfig
-from lapa.data.dataset import REPORT_FILE
+from lapa.data.dataset import INDEX_FILE, INFO_FILE, REPORT_FILE, shard_name, stored_shards
 from lapa.errors import TooManyFailures
 
 NAMED_IN_MESSAGE = 3
@@ -23,6 +25,8 @@ class IngestReport(BaseModel):
     finished: bool
     revision: str | None = None
     """Content of the dataset; None until it is finished."""
+    shard_bytes: tuple[int, ...] = ()
+    """Size of each shard; none until it is finished."""
     num_sources: int
     """Episodes the source declares, or those found where that is more."""
     num_episodes: int
@@ -31,6 +35,19 @@ class IngestReport(BaseModel):
     """Sources that could not be read."""
     skipped: list[SourceProblem] = []
     """Sources that could be read, and were too short."""
+
+    @classmethod
+    def of_whole(cls, output_url: str) -> Self | None:
+        """The report of a finished dataset whose files are all there, each shard of its size; None otherwise."""
+        if not all(files.exists(files.join(output_url, name)) for name in (INFO_FILE, INDEX_FILE)):
+            return None
+        try:
+            report = cls.model_validate(files.read_json(files.join(output_url, REPORT_FILE)))
+        except (FileNotFoundError, ValueError):
+            return None
+        expected = {shard_name(number): size for number, size in enumerate(report.shard_bytes)}
+        is_whole = report.finished and stored_shards(output_url) == expected
+        return report if is_whole else None
 
     def write(self, output_url: str) -> None:
         files.write_json(files.join(output_url, REPORT_FILE), self.model_dump(mode="json"))

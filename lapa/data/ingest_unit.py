@@ -6,7 +6,7 @@ done when its record exists; the record is written last.
 
 import itertools
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,8 @@ class UnitRecord(BaseModel):
     """`_units/00000.json`: what the dataset's index and statistics need to know of one shard."""
 
     fingerprint: str
+    shard_bytes: int
+    """Size of the shard: one that is gone, or was cut short, is made again."""
     rows: list[dict[str, Any]] = []
     """Columns of the index."""
     content: list[str] = []
@@ -61,9 +63,7 @@ class _TooShort(Exception):
 
 def plan_units(items: Sequence[SourceItem], config: IngestConfig) -> list[Unit]:
     """Cut the ordered items into units of about `episodes_per_shard` episodes, each of whole items."""
-    ignored = {"max_failed_share"}  # decides when to stop, not what is stored
-    settings = {name: value for name, value in result_settings(config).items() if name not in ignored}
-    common = files.digest(str(FORMAT_VERSION), repr(settings))
+    common = files.digest(str(FORMAT_VERSION), repr(result_settings(config)))
     groups: list[list[SourceItem]] = []
     room = 0
     for item in items:
@@ -83,13 +83,14 @@ def plan_units(items: Sequence[SourceItem], config: IngestConfig) -> list[Unit]:
     ]
 
 
-def read_record(output_url: str, unit: Unit) -> UnitRecord | None:
-    """The unit's record, if it was made from the same items with the same settings."""
+def read_record(output_url: str, unit: Unit, stored: Mapping[str, int]) -> UnitRecord | None:
+    """The unit's record, if it was made from the same items with the same settings and its shard is there."""
     try:
         record = UnitRecord.model_validate(files.read_json(_record_url(output_url, unit.number)))
     except (FileNotFoundError, ValidationError, ValueError):
         return None
-    return record if record.fingerprint == unit.fingerprint else None
+    is_whole = stored.get(shard_name(unit.number)) == record.shard_bytes
+    return record if is_whole and record.fingerprint == unit.fingerprint else None
 
 
 def read_actions(output_url: str, unit: Unit) -> dict[str, np.ndarray]:
@@ -110,10 +111,11 @@ def remove_stale(output_url: str, units: int) -> None:
 
 def run_unit(reader: SourceReader, unit: Unit, config: IngestConfig, output_url: str) -> UnitRecord:
     """Write the unit's shard, then its record."""
-    record = UnitRecord(fingerprint=unit.fingerprint)
+    record = UnitRecord(fingerprint=unit.fingerprint, shard_bytes=0)
     arrays: list[dict[str, np.ndarray]] = []
     with tempfile.TemporaryDirectory(prefix="lapa-ingest-") as folder:
-        with shards.ShardWriter(Path(folder) / shard_name(unit.number)) as writer:
+        shard = Path(folder) / shard_name(unit.number)
+        with shards.ShardWriter(shard) as writer:
             for source, episode in _episodes(reader, unit.items):
                 try:
                     if isinstance(episode, SourceError):
@@ -123,6 +125,7 @@ def run_unit(reader: SourceReader, unit: Unit, config: IngestConfig, output_url:
                     record.failed.append(SourceProblem(source=source, reason=str(error)))
                 except _TooShort as error:
                     record.skipped.append(SourceProblem(source=source, reason=str(error)))
+        record.shard_bytes = shard.stat().st_size
         files.upload(Path(folder), files.join(output_url, "shards"))
     together = _concatenated(arrays)
     arrays_url = _record_url(output_url, unit.number, "npz")
@@ -170,7 +173,7 @@ def _store(
         "source": episode.source,
     }
     packed = shards.pack_arrays(arrays)
-    members = writer.add(episode.id, video=encoded, metadata=described | episode.metadata, arrays=packed)
+    members = writer.add(episode.id, video=encoded, metadata=described, arrays=packed)
     record.rows.append(
         described
         | {

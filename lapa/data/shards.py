@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from fsspec.core import url_to_fs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +61,6 @@ class ShardWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def read_member(shard_url: str, member: Member) -> bytes:
-    """One member's content, fetched alone."""
-    fs, path = url_to_fs(shard_url)
-    return bytes(fs.cat_file(path, start=member.offset, end=member.offset + member.size))
 
 
 def pack_arrays(arrays: dict[str, np.ndarray]) -> bytes:

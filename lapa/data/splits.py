@@ -10,10 +10,6 @@ Rows = Int64[np.ndarray, " _e"]
 """Rows of the dataset's index, ascending."""
 
 
-def is_validation(episode_id: str, share: float) -> bool:
-    return _place(episode_id) < share
-
-
 def split_rows(dataset: Dataset, share: float) -> tuple[Rows, Rows]:
     """Rows to train on and rows to hold out.
 

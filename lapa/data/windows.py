@@ -12,8 +12,3 @@ def window_of(seconds: float, fps: float) -> int:
             f"would be the same. Use at least {1 / fps:.3g} seconds."
         )
     return window
-
-
-def frame_pairs(num_frames: int, *, window: int) -> list[tuple[int, int]]:
-    """Indices (t, t + window) inside one episode; an episode shorter than the window has none."""
-    return [(t, t + window) for t in range(num_frames - window)]

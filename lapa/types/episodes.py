@@ -4,8 +4,7 @@ t timesteps, h w pixels, a action dimensions, p proprioception dimensions, k chu
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -34,7 +33,6 @@ class Episode:
     licence: str = "unknown"
     source: str = ""
     """Where the episode came from: a URL, and a record number where a file holds several."""
-    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tfrecord.writer import TFRecordWriter
 
+from lapa import files
+from lapa.data.dataset import Dataset
+
 CODECS = {"mp4": "libx264", "webm": "libvpx", "mkv": "libx264", "avi": "mpeg4"}
 
 
@@ -41,6 +44,13 @@ def write_clips(folder: Path, count: int, *, num_frames: int = 8) -> Path:
         frames = moving_square(num_frames, shade=100 + 5 * number)
         write_video(folder / f"push_the_cup_{number:03d}.mp4", frames)
     return folder
+
+
+def stored_member(dataset: Dataset, row: int, name: str) -> bytes:
+    """What a dataset's shard holds of one episode: its `video`, or its `arrays`."""
+    found = dataset.index.slice(row, 1).to_pylist()[0]
+    offset = found[f"{name}_offset"]
+    return files.read_bytes(dataset.shard_url(found["shard"]))[offset : offset + found[f"{name}_bytes"]]
 
 
 def truncate(path: Path, share: float = 0.5) -> None:

@@ -22,13 +22,21 @@ from lapa.config.data import (
     SourceConfig,
     VideoFolderSource,
 )
-from lapa.data import shards, video
 from lapa.data.dataset import Dataset
 from lapa.data.describe import describe_dataset
-from lapa.data.ingest import ingest
+from lapa.data.frames import episode_arrays, episode_frames
+from lapa.data.ingest import ingest, is_current
 from lapa.data.labels import EpisodeLabels, Labels, LabelStamp, LabelWriter
-from lapa.errors import ConfigError, DatasetNotFound, SourceError, TooManyFailures
-from tests.data.sources import moving_square, truncate, write_clips, write_lerobot, write_lerobot_table, write_video
+from lapa.errors import ConfigError, DataError, DatasetNotFound, SourceError, TooManyFailures
+from tests.data.sources import (
+    moving_square,
+    stored_member,
+    truncate,
+    write_clips,
+    write_lerobot,
+    write_lerobot_table,
+    write_video,
+)
 
 
 def config_for(source: SourceConfig, **settings) -> IngestConfig:
@@ -88,6 +96,38 @@ def test_only_the_shards_of_changed_videos_are_made_again(tmp_path):
     changed = {name for name, moment in times(output).items() if before[name] != moment}
     assert changed == {"shard-00002.tar"}
     assert report.revision != before_revision
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, truncate], ids=["deleted", "cut short"])
+def test_a_shard_that_is_not_whole_is_made_again(tmp_path, damage):
+    config = clips(write_clips(tmp_path / "videos", 6), episodes_per_shard=2)
+    output = tmp_path / "out"
+    revision = ingest(config, str(output)).revision
+    before, times_before = contents(output), times(output)
+    damage(output / "shards" / "shard-00001.tar")
+    assert not is_current(config, str(output))
+    with pytest.raises(DataError, match=r"shard-00001\.tar .*[Rr]un the ingest stage again"):
+        [episode_frames(Dataset.open(str(output)), row) for row in (2, 3)]
+
+    assert ingest(config, str(output)).revision == revision
+    assert contents(output) == before
+    assert {name for name, moment in times(output).items() if times_before[name] != moment} == {"shard-00001.tar"}
+    assert is_current(config, str(output))
+
+
+@pytest.mark.parametrize("name", ["index.parquet", "dataset.json"])
+def test_a_damaged_table_of_contents_is_named_and_made_again(tmp_path, name):
+    config = clips(write_clips(tmp_path / "videos", 2))
+    output = tmp_path / "out"
+    revision = ingest(config, str(output)).revision
+    (output / name).write_bytes(b"{")
+    with pytest.raises(DataError, match=rf"{name} is .*Delete it and run the ingest stage again"):
+        Dataset.open(str(output))
+    (output / name).unlink()
+    with pytest.raises(DataError, match=r"[Rr]un the ingest stage again"):
+        Dataset.open(str(output))
+    assert ingest(config, str(output)).revision == revision
+    assert len(Dataset.open(str(output))) == 2
 
 
 def test_removed_videos_leave_no_shard_behind(tmp_path):
@@ -277,14 +317,11 @@ def test_members_are_found_by_byte_range_and_by_webdataset(tmp_path):
     dataset = Dataset.open(str(tmp_path / "out"))
     samples = list(webdataset.WebDataset(dataset.shard_url(0), shardshuffle=False))
     assert [sample["__key__"] for sample in samples] == dataset.index["episode"].to_pylist()
-    for row, sample in zip(dataset.index.to_pylist(), samples, strict=True):
-        found = shards.Member(offset=row["video_offset"], size=row["video_bytes"])
-        stored = shards.read_member(dataset.shard_url(0), found)
-        assert stored == sample["mp4"]
-        assert len(list(video.decode(stored))) == row["num_frames"]
-        found = shards.Member(offset=row["arrays_offset"], size=row["arrays_bytes"])
-        arrays = shards.unpack_arrays(shards.read_member(dataset.shard_url(0), found))
-        assert arrays["actions"].shape == (row["num_frames"], 3)
+    for number, (row, sample) in enumerate(zip(dataset.index.to_pylist(), samples, strict=True)):
+        assert stored_member(dataset, number, "video") == sample["mp4"]
+        assert len(episode_frames(dataset, number)) == row["num_frames"]
+        assert stored_member(dataset, number, "arrays") == sample["npz"]
+        assert episode_arrays(dataset, number)["actions"].shape == (row["num_frames"], 3)
         assert json.loads(sample["json"])["instruction"] == row["instruction"]
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from lapa.config.data import IngestConfig, LeRobotSource, RldsSource, SourceConfig, VideoFolderSource
-from lapa.data import shards, video
+from lapa.data import video
 from lapa.data.dataset import Dataset
 from lapa.data.ingest import ingest
+from tests.data.sources import stored_member
 
 
 def ingested(source: SourceConfig, folder: Path, **settings) -> Dataset:
@@ -17,9 +18,7 @@ def ingested(source: SourceConfig, folder: Path, **settings) -> Dataset:
 
 
 def first_frame(dataset: Dataset, row: int) -> np.ndarray:
-    found = dataset.index.slice(row, 1).to_pylist()[0]
-    member = shards.Member(offset=found["video_offset"], size=found["video_bytes"])
-    return next(video.decode(shards.read_member(dataset.shard_url(found["shard"]), member)))
+    return next(video.decode(stored_member(dataset, row, "video")))
 
 
 def test_real_robot_videos_of_several_sizes_and_rates(shared_data, tmp_path):

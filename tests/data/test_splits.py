@@ -1,23 +1,34 @@
 """Held-out episodes and windows."""
 
+from dataclasses import replace
+
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from lapa.data.dataset import Dataset
-from lapa.data.splits import is_validation, split_rows
-from lapa.data.windows import frame_pairs, window_of
+from lapa.data.splits import split_rows
+from lapa.data.windows import window_of
 from lapa.errors import ConfigError
 from tests.builders import make_dataset
 
 
-def test_about_the_share_of_episodes_is_held_out():
-    held_out = sum(is_validation(f"episode-{i}", 0.1) for i in range(5000))
-    assert 400 < held_out < 600
+@pytest.fixture(scope="module")
+def many(tmp_path_factory) -> Dataset:
+    """An index of 5000 episodes; nothing here looks at their frames."""
+    one = Dataset.open(make_dataset(tmp_path_factory.mktemp("one"), episodes=1, frames=2))
+    names = pa.array([f"episode-{number}" for number in range(5000)])
+    return replace(one, index=pa.table({"episode": names}))
 
 
-def test_raising_the_share_moves_no_episode_back_to_training():
-    for i in range(500):
-        assert not is_validation(f"{i}", 0.1) or is_validation(f"{i}", 0.3)
+def test_about_the_share_of_episodes_is_held_out(many):
+    _, held_out = split_rows(many, 0.1)
+    assert 400 < len(held_out) < 600
+
+
+def test_raising_the_share_moves_no_episode_back_to_training(many):
+    (_, few), (_, more) = split_rows(many, 0.1), split_rows(many, 0.3)
+    assert set(few) < set(more)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
@@ -45,8 +56,3 @@ def test_windows_are_seconds_rounded_to_timesteps():
 def test_a_window_below_one_timestep_is_refused():
     with pytest.raises(ConfigError, match=r"at least 0\.2 seconds"):
         window_of(0.05, 5)
-
-
-def test_frame_pairs_never_cross_the_end_of_an_episode():
-    assert frame_pairs(5, window=2) == [(0, 2), (1, 3), (2, 4)]
-    assert frame_pairs(2, window=5) == []

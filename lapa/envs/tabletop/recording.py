@@ -6,11 +6,8 @@ number of processes, and an interrupted recording goes on where it stopped.
 
 import json
 import logging
-import multiprocessing
-import os
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +17,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from lapa.config.data import TabletopSource, VideoEncoding
+from lapa.data.pool import available_cores, worker_pool
 from lapa.data.video import encode_mp4
 from lapa.envs.tabletop import lerobot
 from lapa.envs.tabletop.drawing import draw
@@ -153,12 +151,12 @@ def _record_all(
 ) -> Iterator[_Recorded]:
     """Every episode in order, its video written."""
     record_one = partial(_record_episode, folder, path_of, source)
-    processes = min(workers or os.cpu_count() or 1, source.episodes // _EPISODES_PER_PROCESS)
+    processes = min(workers or available_cores(), source.episodes // _EPISODES_PER_PROCESS)
     if processes <= 1:
         yield from map(record_one, range(source.episodes))
         return
-    # Not fork: the caller may hold threads and an accelerator.
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+    remedy = "Free some memory and run the same command again; finished videos are kept."
+    with worker_pool(processes, work="the tabletop's recording", remedy=remedy) as pool:
         yield from pool.map(record_one, range(source.episodes), chunksize=16)
 
 

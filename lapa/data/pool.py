@@ -1,0 +1,53 @@
+"""Worker processes that end with their parent, and say what to do when one of them dies."""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from typing import Any
+
+from lapa.errors import DataError
+
+
+def available_cores() -> int:
+    """Cores that this process may use; all of the machine's where the system does not tell (macOS)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def worker_pool(
+    workers: int, *, work: str, remedy: str, start: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
+) -> Iterator[ProcessPoolExecutor]:
+    """A pool of processes, each of which calls ``start(*arguments)`` first; what was not begun is dropped at the end.
+
+    Raises DataError, naming the ``work`` and its ``remedy``, where a process dies.
+    """
+    # Spawned, not forked: the caller may hold threads (fsspec's S3 client has one) and an accelerator.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(start, arguments))
+    try:
+        yield pool
+    except BrokenProcessPool as error:
+        raise DataError(f"a process of {work} died, most likely for lack of memory. {remedy}") from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin(start: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if start is not None:
+        start(*arguments)
+
+
+def _end_with_parent() -> None:
+    """A pool's workers wait forever when their parent is killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
