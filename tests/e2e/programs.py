@@ -22,7 +22,7 @@ from tests.distributed import rank_environment
 STEPS = 24
 TIMEOUT_SECONDS = 400
 """Of one process; it takes seconds where nothing else runs."""
-RANKS = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+RANKS = ("-m", "lapa.launch", "--standalone", "--nproc-per-node", "2")
 ZERO3 = ("engine.kind=deepspeed", "engine.zero_stage=3", "engine.device=cpu", "engine.bucket_bytes=20000")
 
 
@@ -80,11 +80,13 @@ def made(work: Path, name: str, *settings: str, launcher: Sequence[str] = ()) ->
     return result_of(work, name)
 
 
-def stopped(work: Path, name: str, number: signal.Signals, when: Callable[[list[dict[str, Any]]], bool]) -> Ended:
+def stopped(
+    work: Path, name: str, number: signal.Signals, when: Callable[[list[dict[str, Any]]], bool], *settings: str
+) -> Ended:
     """A stage that gets a signal once `when` holds for the events in its progress file."""
     events = work / f"{name}-progress.jsonl"
     events.unlink(missing_ok=True)
-    process = _start(work, name, (), (), events)
+    process = _start(work, name, settings, (), events)
     while process.poll() is None:
         if events.exists() and when(_whole_lines(events)):
             process.send_signal(number)
