@@ -11,7 +11,17 @@ from lapa.config.data import IngestConfig
 from lapa.config.load import dump_run
 from lapa.config.run import RunConfig
 from lapa.errors import RESTART_EXIT_CODE
-from lapa.stages.plan import NotMadeYet, PlannedStage, dataset_url, datasets_of, finished, stage_folder, unchanged
+from lapa.stages.plan import (
+    NotMadeYet,
+    PlannedStage,
+    dataset_url,
+    datasets_of,
+    finished,
+    machine_folder,
+    run_file,
+    stage_folder,
+    unchanged,
+)
 from lapa.stages.results import StageResult
 from lapactl.errors import Interrupted, StageFailed
 from lapactl.failures import explain_failure
@@ -67,7 +77,7 @@ def discard(planned: PlannedStage) -> None:
 
 def log_file(run: RunConfig, planned: PlannedStage) -> Path:
     """Where the stage's own words go."""
-    return _machine_folder(run) / "logs" / run.name / f"{_file_stem(run, planned)}.log"
+    return machine_folder(run) / "logs" / run.name / f"{_file_stem(run, planned)}.log"
 
 
 def _make(run: RunConfig, planned: PlannedStage, *, nproc: int, out: Output) -> StageOutcome:
@@ -119,14 +129,9 @@ def _failure(label: str, ended: Ended, log: Path) -> str:
 
 
 def _run_file(run: RunConfig, planned: PlannedStage) -> Path:
-    runs = _machine_folder(run) / "runs"
-    return runs / f"{run.name}.yaml" if planned.name == run.name else runs / run.name / f"{planned.name}.yaml"
+    whole = run_file(run)
+    return whole if planned.name == run.name else whole.with_suffix("") / f"{planned.name}.yaml"
 
 
 def _file_stem(run: RunConfig, planned: PlannedStage) -> str:
     return planned.stage if planned.name == run.name else f"{planned.stage}-{planned.name}"
-
-
-def _machine_folder(run: RunConfig) -> Path:
-    """Logs and resolved runs stay on this machine, whatever store the results go to."""
-    return files.local_path(run.work_url) or Path("work")

@@ -36,9 +36,19 @@ def report(
     settings = [*overrides, *([f"work_url={work}"] if work else [])]
     load_run(source, settings)
     written = ask_library(["report", source, *(f"--set={item}" for item in settings)])
-    Output(output).record(written)
+    out = Output(output)
+    out.record(written)
     if is_opened:
-        webbrowser.open(Path(written["report"]).absolute().as_uri())
+        _open(out, written["report"])
+
+
+def _open(out: Output, url: str) -> None:
+    from lapa import files
+
+    if (path := files.local_path(url)) is not None:
+        webbrowser.open(path.absolute().as_uri())
+    else:
+        out.hint(f"--open opens files of this machine only; copy {url} here and open the copy")
 
 
 def run_file_in(folder: Path) -> Path:

@@ -8,6 +8,7 @@ have in common, and a changed setting never overwrites an earlier result. Needs 
 import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, assert_never
 
 from lapa import files
@@ -148,6 +149,16 @@ def unchanged(run: RunConfig, stage: StageName) -> StageResult | None:
             if not is_ours or not files.exists(files.join(dataset_url(run, config), "dataset.json")):
                 return None
     return finished(run, stage)
+
+
+def machine_folder(run: RunConfig) -> Path:
+    """Logs and resolved runs stay on this machine, whatever store the results go to."""
+    return files.local_path(run.work_url) or Path("work")
+
+
+def run_file(run: RunConfig) -> Path:
+    """Where `lapactl run` leaves the resolved run, with its baselines."""
+    return machine_folder(run) / "runs" / f"{run.name}.yaml"
 
 
 def _output(run: RunConfig, stage: StageName, name: str) -> Artifact:

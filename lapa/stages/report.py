@@ -3,11 +3,12 @@
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from lapa import files
 from lapa.config.load import arms
 from lapa.config.run import RunConfig
-from lapa.stages.plan import NotMadeYet, stage_folder, stages_of
+from lapa.stages.plan import NotMadeYet, run_file, stage_folder, stages_of
 from lapa.tracking.report.collect import collect_run
 from lapa.tracking.report.page import build_report
 
@@ -15,11 +16,15 @@ from lapa.tracking.report.page import build_report
 def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
     """Write the page beside the run's stages and print where it is, as JSON."""
     folders = {name: _folders(arm, is_baseline=name != run.name) for name, arm in arms(run).items()}
-    command = f"lapactl run {run.name}.yaml --work {run.work_url}"
-    summary = collect_run(run.work_url, run, folders=folders, command=command)
+    summary = collect_run(run.work_url, run, folders=folders, command=f"lapactl run {_shown(run_file(run))}")
     url = files.join(run.work_url, f"report-{run.name}.html")
     files.write_bytes(url, build_report(summary).encode())
     sys.stdout.write(json.dumps({"report": url}) + "\n")
+
+
+def _shown(path: Path) -> Path:
+    """As one would type it here: the run's `work_url` may be relative to this folder too."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _folders(run: RunConfig, *, is_baseline: bool) -> dict[str, str]:

@@ -6,7 +6,9 @@ import stat
 
 import pytest
 
+from lapa.config.load import load_run
 from lapa.errors import LapaError
+from lapa.stages.report import main as write_report
 
 ANSWER = {
     "packages": {"torch": "2.13.0", "av": "18", "mlflow": "3", "s3fs": "1", "deepspeed": None},
@@ -79,6 +81,26 @@ def test_a_description_is_a_table_or_json(lapactl, lapactl_json, monkeypatch):
     assert lapactl_json("models", "describe", "tabletop", "--stage", "pretrain", "--set", "seed=1") == described
     assert asked == [["describe", "tabletop", "pretrain", "--set=seed=1"]]
     assert "343,796,080" in lapactl("models", "describe", "tabletop").stdout
+
+
+def test_a_report_is_opened_where_it_is_a_file_and_else_is_to_be_copied(lapactl, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    for url in (str(tmp_path / "report.html"), "memory://bucket/report.html"):
+        monkeypatch.setattr("lapactl.library.ask_library", lambda arguments, url=url, **_: {"report": url})
+        result = lapactl("report", "--open")
+        assert result.exit_code == 0
+    assert opened == [(tmp_path / "report.html").as_uri()]
+    assert "copy memory://bucket/report.html here" in result.stderr
+
+
+def test_a_report_says_how_to_run_the_file_that_the_run_left(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_report(load_run("tabletop", ["work_url=mine"]))
+    page = (tmp_path / "mine" / "report-tabletop.html").read_text()
+    assert json.loads(capsys.readouterr().out) == {"report": "mine/report-tabletop.html"}
+    assert "lapactl run mine/runs/tabletop.yaml" in page
+    assert "run.yaml" not in page
 
 
 def test_a_report_needs_a_folder_where_something_was_run(lapactl, tmp_path):
