@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from lapa.config.load import load_run
 from lapa.config.run import RunConfig
 from lapa.config.stages import STAGES
-from lapa.errors import LapaError
+from lapa.errors import ConfigError, LapaError
 
 PROGRAMS: dict[str, str] = {
     **{stage: f"lapa.stages.{stage}" for stage in STAGES},
@@ -20,10 +20,18 @@ PROGRAMS: dict[str, str] = {
 }
 """Module of each verb, loaded when it is asked for: `ingest` and `report` do without torch."""
 
+NEED_NO_RUN = ("doctor",)
+"""Verbs about the machine alone."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one program; the exit code is the error's own."""
+    """Run one program; the exit code is the error's own. Raises ConfigError where its run is missing."""
     options = _parser().parse_args(arguments)
+    if options.run is None and options.program not in NEED_NO_RUN:
+        raise ConfigError(
+            f"'{options.program}' works on a run: name a preset or a YAML file, "
+            f"for example: python -m lapa {options.program} run.yaml"
+        )
     run = load_run(options.run, options.set) if options.run else None
     _configure_logging(run)
     program = importlib.import_module(PROGRAMS[options.program])
