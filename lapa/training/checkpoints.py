@@ -2,7 +2,7 @@
 
     URL/step-00001000/model/           what the task saves: a model folder
     URL/step-00001000/training_state/  see lapa/training/state.py
-    URL/step-00001000/manifest.json    written last: sizes and digests of all files, the resolved run
+    URL/step-00001000/manifest.json    written last: sizes and digests of all files, the task's state, the resolved run
     URL/last                           name of the newest complete checkpoint
 
 A folder without a manifest is a checkpoint that was cut short: it is never read, and removed.
@@ -77,7 +77,7 @@ class Checkpoints:
         problem = ""
         if engine.rank == 0:
             task.save(folder / "model", state)
-            problem = self._publish(folder, name, engine.step, finished)
+            problem = self._publish(folder, name, {"step": engine.step, "task": task.state(), "finished": finished})
         problem = engine.broadcast_text(problem)
         self._failed_saves = self._failed_saves + 1 if problem else 0
         if problem and (finished or self._failed_saves > MAX_FAILED_SAVES):
@@ -90,8 +90,8 @@ class Checkpoints:
             return None
         return files.join(self.url, name)
 
-    def restore(self, engine: Engine) -> int:
-        """Continue from the newest checkpoint whose files are whole; the step, 0 when there is none.
+    def restore(self, engine: Engine, task: Task) -> int:
+        """Continue engine and task from the newest checkpoint whose files are whole; the step, 0 when there is none.
 
         A damaged checkpoint is passed over with a warning. CheckpointError, on every rank, when
         checkpoints exist and all are damaged.
@@ -105,6 +105,7 @@ class Checkpoints:
                 return 0
             engine.load_training_state(folder / "training_state")
         self.finished = found["finished"]
+        task.restore(found["task"])
         logger.info("event=resumed step=%d url=%s", engine.step, self.url)
         return engine.step
 
@@ -121,7 +122,7 @@ class Checkpoints:
             if not damaged:
                 for useless in damaged_names:
                     self._remove(useless)
-                return folder, {"step": manifest["step"], "finished": manifest["finished"]}
+                return folder, {"task": manifest.get("task", {}), "finished": manifest["finished"]}
             logger.warning("event=checkpoint-damaged url=%s files=%s next=earlier-checkpoint", url, ",".join(damaged))
             damaged_names.append(name)
         if names:
@@ -145,15 +146,9 @@ class Checkpoints:
         folder.mkdir(parents=True)
         return folder
 
-    def _publish(self, folder: Path, name: str, step: int, finished: Mapping[str, Any] | None) -> str:
+    def _publish(self, folder: Path, name: str, facts: Mapping[str, Any]) -> str:
         """Complete the folder and make it the last one; what went wrong, or nothing."""
-        manifest = {
-            "version": 1,
-            "step": step,
-            "files": describe(folder),
-            "run": self.resolved_run,
-            "finished": dict(finished) if finished else None,
-        }
+        manifest = {"version": 1, **facts, "files": describe(folder), "run": self.resolved_run}
         try:
             files.write_json(str(folder / MANIFEST), manifest)
             if not self._is_local():

@@ -12,6 +12,9 @@ from torch import Tensor
 
 TIMEOUT = timedelta(minutes=30)
 """A collective that waits longer ends the run: a rank is gone. Covers rank 0's checkpoint upload."""
+SHARED_WORK_TIMEOUT = timedelta(days=7)
+"""The same where work is shared out: the first rank to end waits for the last, and a launcher ends them all when
+one is gone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +40,11 @@ class Ranks:
     Host messages travel over gloo, so agreeing on a decision never waits for the accelerator.
     """
 
-    def __init__(self, launch: Launch) -> None:
+    def __init__(self, launch: Launch, *, timeout: timedelta = TIMEOUT) -> None:
         self.rank = launch.rank
         self.world_size = launch.world_size
-        needs_own_group = launch.world_size > 1 and dist.get_backend() != "gloo"
-        self._host = dist.new_group(backend="gloo", timeout=TIMEOUT) if needs_own_group else None
+        needs_own_group = launch.world_size > 1 and (dist.get_backend() != "gloo" or timeout != TIMEOUT)
+        self._host = dist.new_group(backend="gloo", timeout=timeout) if needs_own_group else None
 
     def reduce_sum(self, values: Tensor) -> Tensor:
         """Sum over ranks, on the device the values are on."""
@@ -89,7 +92,7 @@ def joined_ranks() -> Iterator[Ranks]:
     if joined:
         dist.init_process_group("gloo", timeout=TIMEOUT)
     try:
-        yield Ranks(launch)
+        yield Ranks(launch, timeout=SHARED_WORK_TIMEOUT)
     finally:
         if joined:
             dist.destroy_process_group()

@@ -52,7 +52,7 @@ def fit(
     held-out batches. Interrupted (exit code 75) after SIGTERM or SIGINT, the step saved; LossNotFinite
     when the loss or the gradient is no number.
     """
-    checkpoints.restore(engine)
+    checkpoints.restore(engine, task)
     result = finished_before(checkpoints, config)
     stream, watch = batches(engine.step), Watch(engine, config)
     with StopSignals() as signals:
@@ -95,6 +95,7 @@ def accumulate(task: Task, engine: Engine, batch: Batch, micro_batch_size: int |
     """Gradients of the mean loss over a batch, a micro batch at a time; returns the detached mean losses."""
     sums: dict[str, Tensor] = {}
     pieces = split(batch, micro_batch_size or batch.size)
+    task.before_update(engine, pieces)
     for number, piece in enumerate(pieces, start=1):
         share = piece.size / batch.size
         losses = task.losses(engine, piece.to(engine.device))

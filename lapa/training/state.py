@@ -207,7 +207,7 @@ class StatefulEngine(ABC):
                 raise CheckpointMismatch(
                     f"{where} holds {name} as {saved.get(name, 'absent')}, the run asks for "
                     f"{wanted.get(name, 'none')}. Set the model's settings back to those of the checkpoint, or "
-                    "choose another run name to start fresh."
+                    "start the stage afresh: lapactl run … --force STAGE."
                 )
 
 

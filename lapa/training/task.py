@@ -1,8 +1,8 @@
 """What differs between the stages that train."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -12,6 +12,10 @@ from lapa.types.batches import Batch
 
 class Task(Protocol):
     """One kind of training. Every method but `save` runs on every rank."""
+
+    def before_update(self, engine: Engine, pieces: Sequence[Batch]) -> None:
+        """Called before each optimizer update with this rank's whole share of its batch, as micro batches
+        that are still on the host."""
 
     def losses(self, engine: Engine, batch: Batch) -> dict[str, Tensor]:
         """Scalars of one micro batch: `total` is minimized, all are logged (averaged over micro batches
@@ -26,6 +30,13 @@ class Task(Protocol):
 
     def save(self, folder: Path, state: dict[str, Tensor]) -> None:
         """Write the model folder. Rank 0 only."""
+
+    def state(self) -> dict[str, Any]:
+        """What the task must remember besides the model, as plain JSON; checkpoints keep it. The same on
+        every rank."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave; empty when a checkpoint kept nothing."""
 
     def should_stop(self, metrics: Mapping[str, float]) -> str | None:
         """Why to stop early, judged from validation metrics, or None."""

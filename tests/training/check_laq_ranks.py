@@ -25,6 +25,7 @@ def main() -> None:
     for step in range(10):
         torch.manual_seed(100 * step + engine.rank)
         batch, _ = moving_blocks(8, seed=10 * step + engine.rank)
+        task.before_update(engine, [batch])
         engine.backward(task.losses(engine, batch)["total"])
         engine.update()
         codebook = engine.model.quantizer.codebook  # type: ignore[union-attr]

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,33 @@ def test_a_finished_run_is_not_trained_again_but_can_be_lengthened(tmp_path: Pat
     assert list(again.values) == [9, 10]
 
 
+class Counting(ToyTask):
+    """Stops at its third validation, whoever saw the first two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = 0
+
+    def state(self) -> dict[str, Any]:
+        return {"seen": self.seen}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.seen = state["seen"]
+
+    def should_stop(self, metrics: Mapping[str, float]) -> str | None:
+        self.seen += 1
+        return "seen enough" if self.seen == 3 else None
+
+
+def test_what_a_task_counts_goes_on_after_a_restart(tmp_path: Path) -> None:
+    whole = train(str(tmp_path / "whole"), task=Counting(), steps=20, validate_every=2)
+    train(str(tmp_path / "cut"), task=Counting(), steps=3, validate_every=2, checkpoint_every=1)
+    # Its last step is validated too, so the second validation was the end of the first start.
+    resumed = train(str(tmp_path / "cut"), task=Counting(), steps=20, validate_every=2)
+    assert whole.stopped == resumed.stopped == "seen enough"
+    assert (whole.step, resumed.step) == (6, 4)
+
+
 def test_micro_batches_add_up_to_the_whole_batch(tmp_path: Path) -> None:
     whole, pieces = Losses(), Losses()
     train(str(tmp_path / "a"), hooks=(whole,), noise=0.0)
@@ -128,7 +156,7 @@ def test_a_checkpoint_of_another_model_is_refused_in_words(tmp_path: Path) -> No
     train(str(tmp_path))
     engine = build_engine(Wider, TorchEngineConfig(), fit_config(), seed=5)
     with pytest.raises(CheckpointMismatch, match=r"never.bias as \[3\], the run asks for \[4\]"):
-        Checkpoints(str(tmp_path), 2, {}).restore(engine)
+        Checkpoints(str(tmp_path), 2, {}).restore(engine, ToyTask())
 
 
 def test_storage_that_fails_for_a_moment_costs_nothing_and_one_that_stays_away_ends_the_run(

@@ -15,6 +15,7 @@ from lapa.data.dataset import Dataset
 from lapa.errors import CodebookCollapsed
 from lapa.models.latent_action.model import build_latent_action_model, load_latent_action_model
 from lapa.tracking.tracker import NullTracker
+from lapa.training.fit import accumulate
 from lapa.training.tasks.laq import LaqTask
 from lapa.training.torch_engine import TorchEngine
 from tests.builders import make_dataset
@@ -31,8 +32,7 @@ def engine_of(config: LaqConfig) -> TorchEngine:
 def train(task: LaqTask, engine: TorchEngine, steps: int) -> list[dict[str, float]]:
     numbers = []
     for step in range(steps):
-        losses = task.losses(engine, moving_blocks(16, seed=step)[0])
-        engine.backward(losses["total"])
+        accumulate(task, engine, moving_blocks(16, seed=step)[0], None)
         engine.update()
         numbers.append(task.after_update(engine))
     return numbers
@@ -75,10 +75,33 @@ def test_the_codebook_starts_at_latents_of_the_first_batch() -> None:
     batch, _ = moving_blocks(16, seed=0)
     latents = engine.model.eval().encode(batch.pair).vectors.flatten(0, 1)  # type: ignore[operator]
     engine.model.train()
-    task.losses(engine, batch)
+    task.before_update(engine, [batch])
     distances = torch.cdist(engine.model.quantizer.codebook.detach(), latents).amin(1)  # type: ignore[union-attr]
     assert distances.max() < 0.1 * latents.std()
     assert bool(engine.model.quantizer.initialized)  # type: ignore[union-attr, arg-type]
+
+
+def test_micro_batches_change_neither_where_a_codebook_starts_nor_where_codes_restart() -> None:
+    """VQ-EMA: NSVQ draws noise per micro batch."""
+    config = laq_config(VqEmaConfig(codebook_size=4, width=4, revival=RevivalConfig(every=10)))
+    started, restarted = [], []
+    for micro_batch_size in (None, 4):
+        engine, task = engine_of(config), LaqTask(config)
+        batch, _ = moving_blocks(16, seed=0)
+        torch.manual_seed(1)
+        accumulate(task, engine, batch, micro_batch_size)
+        codebook = engine.model.quantizer.codebook  # type: ignore[union-attr]
+        started.append(codebook.clone())  # type: ignore[operator]
+        codebook[1:] = 1000.0  # type: ignore[index]
+        engine.model.quantizer.pending_usage.zero_()  # type: ignore[union-attr, operator]
+        engine.model.quantizer.pending_sum.zero_()  # type: ignore[union-attr, operator]
+        accumulate(task, engine, batch, micro_batch_size)
+        engine.step = 10
+        torch.manual_seed(2)
+        assert task.after_update(engine)["revived_codes"] == 3
+        restarted.append(codebook.clone())  # type: ignore[operator]
+    torch.testing.assert_close(started[1], started[0])
+    torch.testing.assert_close(restarted[1], restarted[0])
 
 
 def test_a_collapsed_codebook_recovers() -> None:
@@ -124,6 +147,15 @@ def test_a_codebook_that_stays_collapsed_ends_the_run_in_words() -> None:
     assert task.should_stop(bad) is task.should_stop(good) is task.should_stop(bad) is None
     with pytest.raises(CodebookCollapsed, match="on_collapse=warn"):
         task.should_stop(bad)
+
+
+def test_patience_with_a_collapsed_codebook_outlives_a_restart() -> None:
+    config = laq_config(health=HealthConfig(patience=2))
+    before, after = LaqTask(config), LaqTask(config)
+    before.should_stop({"perplexity": 1.1})
+    after.restore(json.loads(json.dumps(before.state())))
+    with pytest.raises(CodebookCollapsed, match="2 validations in a row"):
+        after.should_stop({"perplexity": 1.1})
 
 
 def test_a_collapsed_codebook_only_warns_when_told_to(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,7 +1,7 @@
 """A tiny model, task and stream that use everything an engine must handle."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,9 @@ class ToyTask:
     def __init__(self, stop_at: float | None = None) -> None:
         self.stop_at = stop_at
 
+    def before_update(self, engine: Engine, pieces: Sequence[Batch]) -> None:
+        """Nothing to prepare."""
+
     def losses(self, engine: Engine, batch: Batch) -> dict[str, Tensor]:
         loss = engine.run(batch)
         return {"total": loss, "doubled": loss * 2}
@@ -70,6 +73,12 @@ class ToyTask:
 
     def save(self, folder: Path, state: dict[str, Tensor]) -> None:
         save_model(folder, kind="vla", config=ToyConfig(), state=state)
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Nothing was kept."""
 
     def should_stop(self, metrics: Mapping[str, float]) -> str | None:
         return "loss is low" if self.stop_at is not None and metrics["loss"] < self.stop_at else None

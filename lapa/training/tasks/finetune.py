@@ -1,8 +1,9 @@
 """Finetuning the vision-language-action model on a few episodes with actions."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from einops import reduce
@@ -28,6 +29,9 @@ class FinetuneTask:
         self.latent_loss_weight = latent_loss_weight
         self._model: VisionLanguageAction | None = None
         self._has_warned = False
+
+    def before_update(self, engine: Engine, pieces: Sequence[Batch]) -> None:
+        """Nothing to prepare."""
 
     def losses(self, engine: Engine, batch: Batch) -> dict[str, Tensor]:
         self._model = vla_of(engine)
@@ -57,22 +61,27 @@ class FinetuneTask:
         assert self._model is not None, "a task saves only after it has trained or validated"
         save_vla(folder, self._model, state)
 
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """The model is all there is."""
+
     def should_stop(self, metrics: Mapping[str, float]) -> str | None:
         return None
 
     def verdicts(self, metrics: Mapping[str, float]) -> list[str]:
-        """What the last validation means, in words."""
+        """What the last validation means, in words. `evaluate` also compares with the median action."""
         if not metrics.get("timesteps"):
             return ["No episode was held out, so nothing is known about new observations."]
         mine, mean = metrics["normalized_mae"], metrics["mean_action/normalized_mae"]
         if mean <= 0:
             return ["The recorded actions never vary, so their error says nothing."]
-        if mine < mean:
-            return [f"Held-out action error is {mine / mean:.0%} of always answering with the mean action."]
-        return [
-            f"Held-out action error is {mine / mean:.0%} of always answering with the mean action: on new "
-            "observations this policy does not know more than the average."
-        ]
+        share = (
+            f"held-out action error is {mine / mean:.0%} of the mean action's, in standard "
+            f"deviations over {metrics['timesteps']:.0f} held-out actions of whole chunks"
+        )
+        return [share if mine < mean else f"{share}: the policy does not know more than a constant answer"]
 
 
 class ActionError:

@@ -1,9 +1,9 @@
 """Training the latent-action model: reconstruct the future frame, keep the codebook alive, watch what codes mean."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import assert_never
+from typing import Any, assert_never
 
 import numpy as np
 import torch
@@ -47,16 +47,25 @@ class LaqTask:
         self.tracker = tracker
         self._probe_dataset = probe
         self._probe_episodes: list[ProbeEpisode] | None = None
-        self._latents: Tensor | None = None
-        self._batch_size = 0
+        self._latents: list[Tensor] = []
         self._knows_initialized = False
         self._validations_below = 0
         self._validated_step = 0
 
+    def before_update(self, engine: Engine, pieces: Sequence[Batch]) -> None:
+        """Once, before the first step: the codebook starts at latents of rank 0's first batch, far apart."""
+        self._latents = []
+        if self._knows_initialized:
+            return
+        quantizer = _model(engine).quantizer
+        if not bool(quantizer.initialized):
+            self._initialize_codebook(engine, pieces)
+            quantizer.initialized.fill_(True)
+        self._knows_initialized = True
+
     def losses(self, engine: Engine, batch: Batch) -> dict[str, Tensor]:
-        self._initialize_codebook(engine, batch.pair)
         output: LatentActionOutput = engine.run(batch.pair)
-        self._latents, self._batch_size = output.vectors.detach(), batch.size
+        self._latents.append(output.vectors.detach())
         return {"total": output.loss}
 
     def after_update(self, engine: Engine) -> dict[str, float]:
@@ -95,6 +104,12 @@ class LaqTask:
     def save(self, folder: Path, state: dict[str, Tensor]) -> None:
         save_model(folder, kind=LATENT_ACTION_KIND, config=self.config.model, state=state)
 
+    def state(self) -> dict[str, Any]:
+        return {"validations_below": self._validations_below}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._validations_below = state.get("validations_below", 0)
+
     def should_stop(self, metrics: Mapping[str, float]) -> str | None:
         """The probe gate's reason, if it opened. Raises CodebookCollapsed when the codebook stays collapsed."""
         self._check_health(metrics)
@@ -132,19 +147,13 @@ class LaqTask:
             messages.append(f"A linear map from the codes explains {r2:.0%} of the robot's true motion.")
         return messages
 
-    def _initialize_codebook(self, engine: Engine, pair: FramePair) -> None:
-        """Once, before the first step: the codebook starts at latents of rank 0's first batch, far apart."""
-        if self._knows_initialized:
-            return
-        quantizer = _model(engine).quantizer
-        if not bool(quantizer.initialized):
-            engine.model.eval()
-            latents = engine.run(pair, method="encode").vectors.flatten(0, 1)
-            engine.model.train()
-            rows = torch.arange(quantizer.codebook_size)
-            self._overwrite(engine, RevivalPlan(rows, spread_sample(latents, len(rows))))
-            quantizer.initialized.fill_(True)
-        self._knows_initialized = True
+    def _initialize_codebook(self, engine: Engine, pieces: Sequence[Batch]) -> None:
+        """From the whole share, however it is cut: memory must not decide where a codebook starts."""
+        engine.model.eval()
+        latents = [engine.run(piece.to(engine.device).pair, method="encode").vectors for piece in pieces]
+        engine.model.train()
+        rows = torch.arange(_model(engine).quantizer.codebook_size)
+        self._overwrite(engine, RevivalPlan(rows, spread_sample(torch.cat(latents).flatten(0, 1), len(rows))))
 
     def _revive(self, engine: Engine) -> dict[str, float]:
         quantizer = _model(engine).quantizer
@@ -158,7 +167,7 @@ class LaqTask:
                 due = False
             case _:
                 assert_never(config)
-        if config is None or not due or self._latents is None:
+        if config is None or not due or not self._latents:
             return {}
         plan = self._plan(engine, config)
         numbers = {"perplexity": perplexity(quantizer.usage.sum(0)), "revived_codes": float(len(plan.rows))}
@@ -170,13 +179,12 @@ class LaqTask:
     def _plan(self, engine: Engine, config: RevivalConfig | PublishedRevivalConfig) -> RevivalPlan:
         """The rows follow from usage, so they agree on all ranks; the values are made to."""
         quantizer = _model(engine).quantizer
-        assert self._latents is not None
         codebook = self._codebook(engine)
         if isinstance(config, RevivalConfig):
-            latents = self._latents.flatten(0, 1)
+            latents = torch.cat(self._latents).flatten(0, 1)
             return plan_revival(quantizer.usage.sum(0), latents, codebook, min_share=config.min_share)
         return plan_published_revival(
-            quantizer.batches_used, codebook, batch_size=self._batch_size, min_share=config.min_share
+            quantizer.batches_used, codebook, batch_size=self.config.fit.batch_size, min_share=config.min_share
         )
 
     def _codebook(self, engine: Engine) -> Tensor:

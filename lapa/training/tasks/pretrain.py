@@ -1,8 +1,9 @@
 """Pretraining the vision-language-action model: observation and instruction in, latent action out."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +26,9 @@ class PretrainTask:
     def __init__(self, spec: VlaSpec) -> None:
         self.spec = spec
         self._model: VisionLanguageAction | None = None
+
+    def before_update(self, engine: Engine, pieces: Sequence[Batch]) -> None:
+        """Nothing to prepare."""
 
     def losses(self, engine: Engine, batch: Batch) -> dict[str, Tensor]:
         self._model = vla_of(engine)
@@ -49,6 +53,12 @@ class PretrainTask:
     def save(self, folder: Path, state: dict[str, Tensor]) -> None:
         assert self._model is not None, "a task saves only after it has trained or validated"
         save_vla(folder, self._model, state)
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """The model is all there is."""
 
     def should_stop(self, metrics: Mapping[str, float]) -> str | None:
         return None
