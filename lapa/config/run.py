@@ -17,7 +17,7 @@ class TrackingConfig(Config):
     """MLflow tracking server or store; `MLFLOW_TRACKING_URI`, or a SQLite file beside the work folder, when null."""
     experiment: str = "lapa"
     artifact_url: str | None = None
-    """Where a new experiment keeps its artifacts; the server's or the work folder's default when null."""
+    """Where a new experiment keeps its artifacts; the server's choice, or beside the SQLite file, when null."""
 
 
 class RunConfig(Config):

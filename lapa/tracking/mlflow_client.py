@@ -55,11 +55,17 @@ def tracking_uri(config: TrackingConfig, work_url: str) -> str:
 
 
 def artifact_url(config: TrackingConfig, work_url: str) -> str | None:
-    """Where a new experiment keeps its artifacts; None leaves it to the server."""
-    if config.artifact_url or config.uri or os.environ.get("MLFLOW_TRACKING_URI"):
+    """Where a new experiment keeps its artifacts: the config's word, else beside a SQLite store; None leaves it
+    to the server.
+
+    MLflow's own choice for a SQLite store is `mlruns` in whatever folder the program was started from.
+    """
+    if config.artifact_url:
         return config.artifact_url
-    folder = _local_path(work_url)
-    return join(work_url, "mlflow-artifacts") if folder is None else (folder.resolve() / "mlflow-artifacts").as_uri()
+    if not (config.uri or os.environ.get("MLFLOW_TRACKING_URI")) and _local_path(work_url) is None:
+        return join(work_url, "mlflow-artifacts")
+    file = _sqlite_file(tracking_uri(config, work_url))
+    return None if file is None else (file.resolve().parent / "mlflow-artifacts").as_uri()
 
 
 def run_identity(run_name: str, stage: str, tags: Mapping[str, str], work_url: str) -> dict[str, str]:
@@ -72,8 +78,7 @@ def run_identity(run_name: str, stage: str, tags: Mapping[str, str], work_url: s
 def open_client(uri: str) -> Any:
     """A client of one server or store. Raises `TrackingError` when the address itself is unusable."""
     mlflow = import_mlflow()
-    if uri.startswith("sqlite:///"):
-        file = Path(uri.removeprefix("sqlite:///"))
+    if (file := _sqlite_file(uri)) is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         if not file.exists():
             logger.info("tracking store=%s is being created, which takes some seconds", file)
@@ -247,6 +252,11 @@ def find_run(client: Any, experiment_id: str, tags: Mapping[str, str]) -> str | 
         max_results=50,
     )
     return next((run.info.run_id for run in runs if run.data.tags.get(WORK_TAG) == tags.get(WORK_TAG)), None)
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    """The file of a SQLite store, without the URI's options; None for another kind of store."""
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
 
 
 def _local_path(url: str) -> Path | None:

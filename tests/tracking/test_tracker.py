@@ -11,7 +11,7 @@ import pytest
 from lapa.config.run import TrackingConfig
 from lapa.errors import TrackingError
 from lapa.tracking.__main__ import deliver
-from lapa.tracking.mlflow_client import open_client, tracking_uri
+from lapa.tracking.mlflow_client import artifact_url, open_client, tracking_uri
 from lapa.tracking.stage_log import StageLog, read_history
 from lapa.tracking.tracker import NullTracker, Tracker, open_tracker
 
@@ -130,8 +130,9 @@ def test_nothing_is_lost_when_the_server_stays_away_until_after_the_run(work: Pa
     journal = work / "laq" / "journal"
     with pytest.raises(TrackingError, match="still away"):
         deliver(journal)
-    run = json.loads((journal / "run.json").read_text())
-    (journal / "run.json").write_text(json.dumps(run | {"uri": f"sqlite:///{work}/mlflow.db"}))
+    back = TrackingConfig(uri=f"sqlite:///{work}/mlflow.db")
+    moved = {"uri": back.uri, "artifact_url": artifact_url(back, str(work))}
+    (journal / "run.json").write_text(json.dumps(json.loads((journal / "run.json").read_text()) | moved))
     assert deliver(journal) == 4
     client = client_of(work)
     run_id = json.loads((journal / "run.json").read_text())["run_id"]
@@ -167,6 +168,27 @@ def test_the_environment_names_the_server_when_the_config_does_not(work: Path, m
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
     assert tracking_uri(TrackingConfig(), str(work)) == "http://mlflow:5000"
     assert tracking_uri(TrackingConfig(uri="http://other"), str(work)) == "http://other"
+
+
+def test_artifacts_of_a_sqlite_store_lie_beside_it_and_never_where_the_program_was_started(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere, store = tmp_path / "elsewhere", tmp_path / "store"
+    elsewhere.mkdir()
+    store.mkdir()
+    (work / "mlflow.db").rename(store / "tracking.db")
+    monkeypatch.chdir(elsewhere)
+    tracker = start(work, config=TrackingConfig(uri=f"sqlite:///{store}/tracking.db"))
+    tracker.log_text("hello", "note.txt")
+    tracker.finish()
+    assert [path.name for path in (store / "mlflow-artifacts").rglob("*.txt")] == ["note.txt"]
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_server_and_the_config_choose_the_place_of_artifacts_themselves(tmp_path: Path) -> None:
+    work = str(tmp_path)
+    assert artifact_url(TrackingConfig(uri="http://mlflow:5000"), work) is None
+    assert artifact_url(TrackingConfig(artifact_url="s3://bucket/mlflow"), work) == "s3://bucket/mlflow"
 
 
 def test_steps_repeated_after_a_resume_appear_once(tmp_path: Path) -> None:
