@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lapa import files
 from lapa.data.dataset import Dataset
+from lapa.data.label_table import label_table, label_values
 from lapa.data.parquet import read_parquet
 from lapa.errors import DataError, LabelMismatch
 
@@ -58,6 +59,17 @@ class _Footer(BaseModel):
     """Hash of the labels."""
 
 
+class _Manifest(BaseModel):
+    """`labels.json`."""
+
+    schema_version: int
+    stamp: LabelStamp
+    digest: str
+    """Hash of the stamp and of all shards' labels."""
+    first_rows: list[int]
+    """First row of each shard in the dataset's index."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class EpisodeLabels:
     """Latent actions of one episode: entry t names the change from timestep t to t + window."""
@@ -83,7 +95,7 @@ class LabelWriter:
         """Shards still to label. Raises LabelMismatch where finished labels of another stamp lie here."""
         manifest_url = files.join(self.url, MANIFEST_FILE)
         if files.exists(manifest_url):
-            _refuse_difference(_parse_manifest(files.read_json(manifest_url), self.url)[0], self.stamp, self.url)
+            _refuse_difference(_read_manifest(manifest_url).stamp, self.stamp, self.url)
         there = set(files.list_names(self.url))
         return [
             shard
@@ -93,11 +105,16 @@ class LabelWriter:
 
     def write_shard(self, shard: int, episodes: Sequence[EpisodeLabels]) -> None:
         """Labels of all episodes of one shard, in its order; an episode shorter than the window has t = 0."""
-        table = _table(episodes, self.stamp.codes_per_pair)
+        table = label_table(
+            [labels.episode for labels in episodes],
+            [labels.codes for labels in episodes],
+            [labels.vectors for labels in episodes],
+            codes_per_pair=self.stamp.codes_per_pair,
+        )
         footer = _Footer(
             stamp=self.stamp,
             episodes={labels.episode: len(labels.codes) for labels in episodes},
-            digest=files.digest(*(column.to_numpy().tobytes() for column in _leaves(table))),
+            digest=files.digest(*(column.to_numpy().tobytes() for column in label_values(table))),
         )
         buffer = io.BytesIO()
         metadata = {_FOOTER_KEY: footer.model_dump_json().encode()}
@@ -125,13 +142,8 @@ class LabelWriter:
                     f"Remove {self.url} and run the label stage again."
                 )
         digest = files.digest(self.stamp.model_dump_json(), *(footer.digest for footer in footers))
-        manifest = {
-            "schema_version": SCHEMA_VERSION,
-            "stamp": self.stamp.model_dump(mode="json"),
-            "digest": digest,
-            "first_rows": first_rows,
-        }
-        files.write_json(files.join(self.url, MANIFEST_FILE), manifest)
+        manifest = _Manifest(schema_version=SCHEMA_VERSION, stamp=self.stamp, digest=digest, first_rows=first_rows)
+        files.write_json(files.join(self.url, MANIFEST_FILE), manifest.model_dump(mode="json"))
         return digest
 
     def _is_labelled(self, shard: int) -> bool:
@@ -168,7 +180,8 @@ class Labels:
                 f"{url} holds no {MANIFEST_FILE}, so no finished labels. Check the URL, or run the label stage "
                 "again: it continues where it stopped."
             )
-        return cls(url, *_parse_manifest(files.read_json(manifest_url), url))
+        manifest = _read_manifest(manifest_url)
+        return cls(url, manifest.stamp, manifest.digest, manifest.first_rows)
 
     def check(self, dataset: Dataset, *, window_seconds: float, labeller_digest: str | None = None) -> None:
         """Raises LabelMismatch unless the labels belong to this dataset, window and (when given) labeller."""
@@ -211,38 +224,6 @@ class Labels:
         return np.split(values, np.cumsum(list(footer.episodes.values()))[:-1])
 
 
-def _table(episodes: Sequence[EpisodeLabels], codes_per_pair: int) -> pa.Table:
-    """One Arrow row per labelled timestep: episode, timestep, codes, vectors.
-
-    A shard may hold no episode: ingest skipped all of its videos.
-    """
-    counts = [len(labels.codes) for labels in episodes]
-    codes = np.concatenate([np.zeros((0, codes_per_pair), np.int64), *(labels.codes for labels in episodes)])
-    # An unlabelled episode does not know the width of its vectors; a shard of only such episodes takes any.
-    vectors = [labels.vectors.reshape(count, -1) for labels, count in zip(episodes, counts, strict=True) if count]
-    flat = np.concatenate(vectors) if vectors else np.zeros((0, codes.shape[1]))
-    smallest = np.int8 if codes.max(initial=0) < 128 else np.int16
-    names = [labels.episode for labels, count in zip(episodes, counts, strict=True) for _ in range(count)]
-    return pa.table(
-        {
-            "episode": pa.array(names, pa.string()),
-            "timestep": pa.array([step for count in counts for step in range(count)], pa.int32()),
-            "codes": _fixed_lists(codes.astype(smallest)),
-            "vectors": _fixed_lists(flat.astype(np.float16)),
-        }
-    )
-
-
-def _fixed_lists(values: np.ndarray) -> pa.FixedSizeListArray:
-    kind = pa.list_(pa.from_numpy_dtype(values.dtype), values.shape[1])
-    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=kind)
-
-
-def _leaves(table: pa.Table) -> list[pa.Array]:
-    lists = [table[name].combine_chunks().flatten() for name in ("codes", "vectors")]
-    return [table["timestep"].combine_chunks(), *lists]
-
-
 def _first_rows(dataset: Dataset) -> list[int]:
     shards = dataset.index["shard"].to_numpy()
     return [int(row) for row in np.searchsorted(shards, np.arange(dataset.info.num_shards))]
@@ -252,12 +233,20 @@ def _file_name(shard: int) -> str:
     return f"shard-{shard:05d}.parquet"
 
 
-def _parse_manifest(value: Any, url: str) -> tuple[LabelStamp, str, list[int]]:
-    version = value.get("schema_version") if isinstance(value, dict) else None
-    if version != SCHEMA_VERSION:
-        raise DataError(f"{url} has label schema_version {version}; this version of lapa reads {SCHEMA_VERSION}. "
-                        "Label the dataset again.")  # fmt: skip
-    return LabelStamp.model_validate(value["stamp"]), value["digest"], value["first_rows"]
+def _read_manifest(url: str) -> _Manifest:
+    try:
+        value = files.read_json(url)
+        version = value.get("schema_version") if isinstance(value, dict) else None
+        if version != SCHEMA_VERSION:
+            raise DataError(
+                f"{url} has label schema_version {version}; this version of lapa reads {SCHEMA_VERSION}. "
+                "Delete it and run the label stage again."
+            )
+        return _Manifest.model_validate(value)
+    except ValueError as error:  # neither JSON nor, being a ValidationError, a manifest
+        raise DataError(
+            f"{url} is damaged: {error}. Delete it and run the label stage again: labels that are whole are kept."
+        ) from error
 
 
 @contextmanager

@@ -53,6 +53,19 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
+@pytest.mark.parametrize("damaged", ["{", "{}", '{"schema_version": 1}', "[1]"])
+def test_a_damaged_manifest_is_named_and_can_be_written_again(dataset, tmp_path, damaged):
+    folder = tmp_path / "labels"
+    digest = write_labels(dataset, folder).digest
+    (folder / "labels.json").write_text(damaged)
+    with pytest.raises(DataError, match=r"(?s)labels\.json .*Delete it and run the label stage again"):
+        Labels.open(str(folder))
+    with pytest.raises(DataError, match=r"(?s)labels\.json .*Delete it and run the label stage again"):
+        write_labels(dataset, folder)
+    (folder / "labels.json").unlink()
+    assert write_labels(dataset, folder).digest == digest
+
+
 @pytest.mark.parametrize("scheme", ["", "memory://"])
 def test_labels_come_back_as_they_were_written(dataset, tmp_path, scheme):
     labels = write_labels(dataset, f"{scheme}{tmp_path}/labels")

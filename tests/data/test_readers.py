@@ -140,6 +140,56 @@ def test_another_version_is_refused(tmp_path):
         build_reader(LeRobotSource(url=str(tmp_path)))
 
 
+def write_info(folder: Path, **changes) -> None:
+    path = folder / "meta" / "info.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize("text", ["{", "[1]"])
+def test_an_unreadable_info_is_refused(tmp_path, text):
+    write_lerobot(tmp_path, [4])
+    (tmp_path / "meta" / "info.json").write_text(text)
+    with pytest.raises(SourceError, match=r"meta/info\.json .*[Ee]xport or download it again"):
+        build_reader(LeRobotSource(url=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("fps", None),
+        ("fps", "ten"),
+        ("fps", -1),
+        ("features", ["action"]),
+        ("features", {"action": "float32"}),
+        ("data_path", "data/{episode}.parquet"),
+        ("video_path", "videos/{video_key"),
+        ("chunks_size", "many"),
+    ],
+)
+def test_an_info_with_an_unusable_value_is_refused_with_its_key(tmp_path, key, value):
+    write_lerobot(tmp_path, [4])
+    write_info(tmp_path, **{key: value})
+    with pytest.raises(SourceError, match=rf"meta/info\.json.*{key}"):
+        build_reader(LeRobotSource(url=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "key"),
+    [
+        ("episodes.jsonl", '{"length": 4}', "episode_index"),
+        ("episodes.jsonl", "7", "episode_index"),
+        ("tasks.jsonl", '{"task_index": 0}', "task"),
+        ("tasks.jsonl", '{"task_index": "first", "task": "push"}', "task_index"),
+    ],
+)
+def test_a_line_without_its_key_is_refused_with_its_number(tmp_path, name, line, key):
+    write_lerobot(tmp_path, [4])
+    with (tmp_path / "meta" / name).open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(SourceError, match=rf"meta/{name}, line 2: no valid .*{key}"):
+        build_reader(LeRobotSource(url=str(tmp_path)))
+
+
 # RLDS
 
 
@@ -198,6 +248,23 @@ def test_an_unknown_split_names_those_that_exist(tmp_path):
     write_rlds(tmp_path, 1)
     with pytest.raises(SourceError, match=r"splits found: \['train'\]"):
         build_reader(rlds_source(tmp_path, split="val"))
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[1]", '{"splits": [1]}', '{"splits": [{"name": "train", "shardLengths": ["?"]}]}']
+)
+def test_an_unreadable_dataset_info_is_refused_with_what_to_do(tmp_path, text):
+    write_rlds(tmp_path, 1)
+    (tmp_path / "dataset_info.json").write_text(text)
+    with pytest.raises(SourceError, match=r"dataset_info\.json is damaged.*remove it"):
+        build_reader(rlds_source(tmp_path))
+
+
+def test_an_instruction_key_of_numbers_is_an_error_that_names_it(tmp_path):
+    write_rlds(tmp_path, 1)
+    (error,) = read_all(rlds_source(tmp_path, instruction_key="state"))
+    assert isinstance(error, SourceError)
+    assert "'state' holds numbers" in str(error) and "source.instruction_key" in str(error)
 
 
 def test_a_tabletop_must_be_recorded_first():

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -31,8 +31,9 @@ class LeRobotReader:
         self.info = _read_info(config.url)
         self.features: dict[str, Any] = self.info["features"]
         self.files = list_files(config.url)
-        self.episodes = {int(line["episode_index"]): line for line in _read_lines(config.url, "meta/episodes.jsonl")}
-        self.tasks = {int(line["task_index"]): line["task"] for line in _read_lines(config.url, "meta/tasks.jsonl")}
+        self.episodes = _by_index(config.url, "meta/episodes.jsonl", "episode_index")
+        tasks = _by_index(config.url, "meta/tasks.jsonl", "task_index", "task")
+        self.tasks = {number: line["task"] for number, line in tasks.items()}
         self.camera = self._choose_camera()
         self.action_column = self._choose_column(config.action_column, "action")
         self.proprioception_column = self._choose_column(config.proprioception_column, "observation.state")
@@ -153,6 +154,10 @@ def _read_info(url: str) -> dict[str, Any]:
         raise SourceError(
             f"{url} has no meta/info.json, so it is no LeRobot dataset. Check the source's url."
         ) from error
+    except ValueError as error:
+        raise SourceError(f"{url}/meta/info.json is not JSON: {error}. Export or download it again.") from error
+    if not isinstance(info, dict):
+        raise SourceError(f"{url}/meta/info.json holds no object. Export or download it again.")
     version = str(info.get("codebase_version", ""))
     if not version.startswith("v2."):
         raise SourceError(
@@ -161,15 +166,47 @@ def _read_info(url: str) -> dict[str, Any]:
     missing = {"features", "fps", "data_path", "video_path"} - {key for key, value in info.items() if value}
     if missing:
         raise SourceError(f"{url}/meta/info.json lacks {sorted(missing)}; episodes without videos cannot be ingested.")
+    _check_values(info, f"{url}/meta/info.json")
     return info
 
 
-def _read_lines(url: str, name: str) -> list[dict[str, Any]]:
+def _check_values(info: Mapping[str, Any], name: str) -> None:
+    """Raises SourceError, naming the key, for values that no episode could be read with."""
+    features = info["features"]
+    if not isinstance(features, dict) or not all(isinstance(feature, dict) for feature in features.values()):
+        raise SourceError(f"{name}: `features` must map each column to an object. Export the dataset again.")
+    if not isinstance(info["fps"], int | float) or info["fps"] <= 0:
+        raise SourceError(f"{name}: `fps` is {info['fps']!r}; it must be a number above 0. Correct it.")
+    chunks = info.get("chunks_size") or 1
+    if not isinstance(chunks, int) or chunks <= 0:
+        raise SourceError(f"{name}: `chunks_size` is {chunks!r}; it must be a whole number above 0. Correct it.")
+    parts = {"episode_chunk": 0, "episode_index": 0, "video_key": "camera"}
+    for key in ("data_path", "video_path"):
+        try:
+            str(info[key]).format(**parts)
+        except (KeyError, IndexError, ValueError) as error:
+            raise SourceError(
+                f"{name}: `{key}` is {info[key]!r}; it may only use {sorted(parts)} ({error!r}). Correct it."
+            ) from error
+
+
+def _by_index(url: str, name: str, index: str, *others: str) -> dict[int, dict[str, Any]]:
+    """Lines of a `.jsonl` file by their index; each must have the other keys too."""
     try:
         text = files.read_bytes(files.join(url, name)).decode()
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
+        lines = [json.loads(line) for line in text.splitlines() if line.strip()]
     except (FileNotFoundError, ValueError) as error:
         raise SourceError(f"{url}/{name} cannot be read: {error}. LeRobot v2 datasets need it.") from error
+    found: dict[int, dict[str, Any]] = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            found[int(line[index])] = {**line, **{key: line[key] for key in others}}
+        except (KeyError, TypeError, ValueError) as error:
+            raise SourceError(
+                f"{url}/{name}, line {number}: no valid {' or '.join([index, *others])} ({error!r}). Export the "
+                "dataset again."
+            ) from error
+    return found
 
 
 def _matrix(table: pa.Table, column: str | None, name: str) -> np.ndarray | None:

@@ -90,9 +90,15 @@ def _shard_lengths(config: RldsSource, listing: Mapping[str, Any]) -> dict[str, 
     """Episodes per file from `dataset_info.json`; empty where that is missing or tells of other files."""
     if "dataset_info.json" not in listing:
         return {}
-    info = files.read_json(files.join(config.url, "dataset_info.json"))
-    split: dict[str, Any] = next((split for split in info.get("splits", []) if split.get("name") == config.split), {})
-    lengths = [int(length) for length in split.get("shardLengths", [])]
+    url = files.join(config.url, "dataset_info.json")
+    try:
+        splits: dict[str, Any] = {split["name"]: split for split in files.read_json(url).get("splits", [])}
+        lengths = [int(length) for length in splits.get(config.split, {}).get("shardLengths", [])]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise SourceError(
+            f"{url} is damaged, or its `splits` do not each have `name` and `shardLengths`: {error!r}. Download it "
+            "again, or remove it: whole files are read without it."
+        ) from error
     names = {}
     for name in listing:
         match = re.search(rf"-{re.escape(config.split)}\.tfrecord-(\d+)-of-(\d+)$", name)
@@ -121,8 +127,15 @@ def _matrix(example: Example, key: str, steps: int, name: str) -> np.ndarray:
 
 
 def _instruction(example: Example, key: str, name: str) -> str:
-    values: Sequence[bytes] = _steps(example, key, name)
-    return values[0].decode("utf-8", errors="replace").strip() if values else ""
+    values: Sequence[Any] = _steps(example, key, name)
+    if len(values) == 0:
+        return ""
+    if not isinstance(values[0], bytes):
+        raise SourceError(
+            f"{name}: {key!r} holds numbers ({type(values[0]).__name__}), not text. Set source.instruction_key to the "
+            "feature that holds the instruction."
+        )
+    return values[0].decode("utf-8", errors="replace").strip()
 
 
 def _decode_images(images: Sequence[bytes], name: str) -> Iterator[Frame]:
