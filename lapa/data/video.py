@@ -21,6 +21,9 @@ from lapa.types.episodes import Frame
 VideoData = bytes | str | Path | IO[bytes]
 """An encoded video: its bytes, a local path, or an open seekable file."""
 
+LONGEST_HOLD_SECONDS = 60.0
+"""Videos of variable frame rate show a frame until the next one; a longer gap is a damaged timestamp."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:
@@ -65,7 +68,7 @@ def decode(video: VideoData, *, name: str = "video", steady_fps: float | None = 
     """
     pictures = _pictures(video, name)
     if steady_fps is not None:
-        pictures = _on_even_grid(pictures, steady_fps)
+        pictures = _on_even_grid(pictures, steady_fps, name)
     reformatter = VideoReformatter()
     for picture in pictures:
         image = reformatter.reformat(picture, format="rgb24").to_ndarray()
@@ -119,8 +122,11 @@ def _pictures(video: VideoData, name: str) -> Iterator[VideoFrame]:
         raise SourceError(f"{name} declares {declared} frames but only {count} can be decoded. Replace or remove it.")
 
 
-def _on_even_grid(pictures: Iterable[VideoFrame], fps: float) -> Iterator[VideoFrame]:
-    """Each grid point shows the newest picture that began at most half an interval after it."""
+def _on_even_grid(pictures: Iterable[VideoFrame], fps: float, name: str) -> Iterator[VideoFrame]:
+    """Each grid point shows the newest picture that began at most half an interval after it.
+
+    Raises SourceError where a picture would be shown for longer than any camera holds one.
+    """
     shown: VideoFrame | None = None
     start = 0.0
     number = 0
@@ -132,6 +138,11 @@ def _on_even_grid(pictures: Iterable[VideoFrame], fps: float) -> Iterator[VideoF
         if shown is None:
             start = time
         position = (time - start) * fps
+        if position - number > LONGEST_HOLD_SECONDS * fps:
+            raise SourceError(
+                f"{name} would show one frame from second {number / fps:.1f} to {time - start:.1f}; more than "
+                f"{LONGEST_HOLD_SECONDS:g} seconds mean a broken timestamp. Re-encode it, or remove it from the source."
+            )
         while shown is not None and number < position - 0.5:
             yield shown
             number += 1

@@ -1,7 +1,9 @@
 """Frames to H.264 and back."""
 
 import io
+import itertools
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -68,20 +70,32 @@ def test_an_even_grid_keeps_every_frame_of_a_steady_video(tmp_path, ending):
 
 
 def test_an_even_grid_holds_a_frame_that_was_shown_for_long(tmp_path):
-    path = tmp_path / "variable.mkv"
-    times = [0, 100, 200, 600, 700]  # milliseconds
+    path = write_timed(tmp_path / "variable.mkv", [0, 100, 200, 600, 700])
+    shown = list(video.decode(path, steady_fps=10))
+    assert len(shown) == 8
+    assert all(np.array_equal(shown[2], shown[held]) for held in (3, 4, 5))
+
+
+def test_a_broken_timestamp_is_an_error_and_not_an_endless_video(tmp_path):
+    path = write_timed(tmp_path / "broken.mkv", [0, 100, 200, 5_000_000, 5_000_100])
+    shown = video.decode(path, name="broken.mkv", steady_fps=10)
+    with pytest.raises(SourceError, match=r"broken\.mkv would show one frame from second 0\.2 to 5000\.0"):
+        list(itertools.islice(shown, 1000))
+    assert len(list(video.decode(path))) == 5, "its frames are fine"
+
+
+def write_timed(path: Path, milliseconds: list[int]) -> Path:
+    """A video of variable frame rate, with a frame at each of these times."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=10)
         stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
         stream.codec_context.time_base = Fraction(1, 1000)
-        for frame, time in zip(moving_square(5), times, strict=True):
+        for frame, time in zip(moving_square(len(milliseconds)), milliseconds, strict=True):
             picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
             picture.pts, picture.time_base = time, Fraction(1, 1000)
             container.mux(stream.encode(picture))
         container.mux(stream.encode())
-    shown = list(video.decode(path, steady_fps=10))
-    assert len(shown) == 8
-    assert all(np.array_equal(shown[2], shown[held]) for held in (3, 4, 5))
+    return path
 
 
 def test_a_video_cut_short_is_an_error_that_names_it(tmp_path):
