@@ -146,7 +146,9 @@ class StreamConfig(Config):
     """Independent reading positions. Ranks times workers must divide it, and it must divide the batch, so
     that every world size sees the same samples in the same order."""
     shuffle_samples: int = Field(2048, gt=0)
-    """Samples shuffled together inside one lane: bounds the memory of the stream."""
+    """Samples shuffled together inside one lane, and so the episodes that it holds decoded at once. With the length of
+    an episode (whole up to 64 MiB of frames, of longer ones the part that is needed) this decides the stream's memory,
+    beside 256 MiB of kept frames in each process that decodes."""
     validation_share: float = Field(0.05, ge=0, lt=1)
     """Share of the episodes held out, chosen by a hash of the episode's id."""
     workers: int = runtime(1, ge=0)
