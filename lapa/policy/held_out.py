@@ -58,9 +58,11 @@ class HeldOutError:
 
 def held_out_error(
     policy: Policy, dataset: Dataset, *, validation_share: float, use_proprioception: bool, batch_size: int = 64
-) -> HeldOutError:
-    """Compare a policy with the recorded actions of the held-out episodes."""
+) -> HeldOutError | None:
+    """Compare a policy with the recorded actions of the held-out episodes; None when there are none."""
     training, held_out = split_rows(dataset, validation_share)
+    if not len(held_out):
+        return None
     known = np.concatenate([episode_arrays(dataset, row)["actions"] for row in training])
     # In float64 the mean of equal numbers is that number, so a dimension that never varies counts as such.
     mean, median = known.mean(axis=0, dtype=np.float64), np.median(known, axis=0)

@@ -16,14 +16,18 @@ from lapa import files
 from lapa.config.load import dump_run
 from lapa.config.run import RunConfig
 from lapa.config.stages import StageName
-from lapa.errors import RESTART_EXIT_CODE, TrackingError
+from lapa.errors import RESTART_EXIT_CODE, ConfigError, TrackingError
 from lapa.stages.plan import fingerprint, inputs_of, stage_folder, stage_settings
 from lapa.stages.results import Artifact, StageResult, write_result
 from lapa.tracking.progress import report_progress
 from lapa.tracking.registry import Registry
 from lapa.tracking.tracker import Tracker, open_tracker
+from lapa.training.signals import SigtermInterrupts
 
 logger = logging.getLogger(__name__)
+
+ONE_PROCESS_STAGES: tuple[StageName, ...] = ("ingest", "evaluate")
+"""Stages that do not share their work over ranks."""
 
 
 @dataclass(kw_only=True)
@@ -103,7 +107,32 @@ class Stage:
 
 @contextmanager
 def open_stage(run: RunConfig, name: StageName) -> Iterator[Stage]:
-    """Inputs resolved, MLflow run open (continued after a restart), and closed with how it ended."""
+    """Inputs resolved, MLflow run open (continued after a restart), and closed with how it ended.
+
+    Interrupted (exit code 75) on SIGTERM wherever the stage is; training saves its step first.
+    """
+    _refuse_ranks(name)
+    with SigtermInterrupts() as signals:
+        stage = _opened(run, name)
+        tracker = stage.tracker
+        try:
+            tracker.log_text(dump_run(run), "run.yaml")
+            tracker.log_params(_flat(stage_settings(run, name)))
+            for role, artifact in stage.inputs.items():
+                tracker.log_input(role, artifact.url, artifact.digest)
+            yield stage
+        except SystemExit as stop:
+            signals.is_stopping = True
+            tracker.finish("KILLED" if stop.code == RESTART_EXIT_CODE else "FAILED")
+            raise
+        except BaseException:
+            tracker.finish("FAILED")
+            raise
+        tracker.finish("FINISHED")
+        stage.progress("done")
+
+
+def _opened(run: RunConfig, name: StageName) -> Stage:
     rank = int(os.environ.get("RANK", "0"))
     folder = stage_folder(run, name)
     key = fingerprint(run, name)
@@ -120,20 +149,16 @@ def open_stage(run: RunConfig, name: StageName) -> Iterator[Stage]:
     )
     stage = Stage(name=name, run=run, folder=folder, fingerprint=key, inputs=inputs, tracker=tracker, rank=rank)
     stage.progress("start")
-    try:
-        tracker.log_text(dump_run(run), "run.yaml")
-        tracker.log_params(_flat(stage_settings(run, name)))
-        for role, artifact in inputs.items():
-            tracker.log_input(role, artifact.url, artifact.digest)
-        yield stage
-    except SystemExit as stop:
-        tracker.finish("KILLED" if stop.code == RESTART_EXIT_CODE else "FAILED")
-        raise
-    except BaseException:
-        tracker.finish("FAILED")
-        raise
-    tracker.finish("FINISHED")
-    stage.progress("done")
+    return stage
+
+
+def _refuse_ranks(name: StageName) -> None:
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if ranks > 1 and name in ONE_PROCESS_STAGES:
+        raise ConfigError(
+            f"Stage '{name}' runs in one process, this launch has {ranks} ranks (WORLD_SIZE). Start it as "
+            f"`python -m lapa {name}`, without torchrun; laq, label, pretrain and finetune share their work over ranks."
+        )
 
 
 def local_folder(url: str) -> Path:

@@ -28,7 +28,7 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
     with open_stage(run, "evaluate") as stage:
         policy = load_bundle(stage.inputs["policy"].url)
         dataset = Dataset.open(stage.inputs["robot"].url)
-        metrics, messages = _held_out(policy, dataset, finetune)
+        metrics, messages = held_out_numbers(policy, dataset, finetune)
         if config.simulator is not None:
             closed_loop, verdict = _closed_loop(stage, policy, dataset, config, config.simulator)
             metrics |= closed_loop
@@ -45,13 +45,17 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
         )
 
 
-def _held_out(policy: Policy, dataset: Dataset, finetune: FinetuneConfig) -> tuple[dict[str, float], list[str]]:
+def held_out_numbers(policy: Policy, dataset: Dataset, finetune: FinetuneConfig) -> tuple[dict[str, float], list[str]]:
+    """Metrics and messages of the comparison with recorded actions; a message alone when none were held out."""
     error = held_out_error(
         policy,
         dataset,
         validation_share=finetune.stream.validation_share,
         use_proprioception=finetune.use_proprioception,
     )
+    if error is None:
+        nothing = "No episode was held out, so nothing is known about the error on new observations"
+        return {}, [f"{nothing}: raise finetune.stream.validation_share, or ingest more robot episodes."]
     metrics = {
         "held_out/ratio": error.ratio,
         "held_out/median_ratio": error.median_ratio,

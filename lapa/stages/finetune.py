@@ -39,8 +39,8 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
     with open_stage(run, "finetune") as stage:
         dataset = Dataset.open(stage.inputs["robot"].url)
         pretrained = stage.inputs["pretrain"].url if "pretrain" in stage.inputs else None
-        labels = Labels.open(stage.inputs["labels"].url) if "labels" in stage.inputs else None
-        spec = _spec(config, dataset, pretrained)
+        labels = _labels(stage, dataset)
+        spec = policy_spec(config, dataset, pretrained)
         task = FinetuneTask(spec, latent_loss_weight=config.latent_loss_weight)
         result, model = train(
             stage,
@@ -60,16 +60,25 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
         )
 
 
-def _spec(config: FinetuneConfig, dataset: Dataset, pretrained: str | None) -> VlaSpec:
+def _labels(stage: Stage, dataset: Dataset) -> Labels | None:
+    """Latent actions of the robot's own episodes, where the run keeps the latent loss."""
+    if "labels" not in stage.inputs:
+        return None
+    labels, laq = Labels.open(stage.inputs["labels"].url), stage.inputs["laq"].digest
+    labels.check(dataset, window_seconds=stage.run.laq.window_seconds, labeller_digest=laq)
+    return labels
+
+
+def policy_spec(config: FinetuneConfig, dataset: Dataset, pretrained: str | None) -> VlaSpec:
     """The pretrained model's spec with the new head, or a new model's."""
     actions = _action_space(config, dataset)
-    proprioception = dataset.info.proprioception if config.use_proprioception else None
+    mean, std = _proprioception_statistics(config, dataset)
     settings: dict[str, Any] = {
         "head": config.head,
         "actions": actions,
         "proprioception_dims": dataset.info.proprioception_dims if config.use_proprioception else 0,
-        "proprioception_mean": tuple(proprioception.mean) if proprioception else (),
-        "proprioception_std": tuple(proprioception.std) if proprioception else (),
+        "proprioception_mean": mean,
+        "proprioception_std": std,
         "frame_size": dataset.info.image_size,
         "frame_resize": dataset.info.resize,
     }
@@ -87,10 +96,23 @@ def _action_space(config: FinetuneConfig, dataset: Dataset) -> ActionSpace:
     """Bins and statistics of the training episodes alone; held-out ones must not leak into them."""
     if not dataset.info.has_actions:
         raise DataError(f"{dataset.url} has no actions; finetune needs robot episodes that were recorded with them.")
-    rows, _ = split_rows(dataset, config.stream.validation_share)
-    actions = np.concatenate([episode_arrays(dataset, row)["actions"] for row in rows])
+    actions = _training_values(config, dataset, "actions")
     bins = config.head.bins if isinstance(config.head, BinnedHead) else 256
     return fit_action_space(actions, dataset.info.action_names, bins)
+
+
+def _proprioception_statistics(config: FinetuneConfig, dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation over the training episodes, as for actions; empty without proprioception."""
+    if not config.use_proprioception or not dataset.info.proprioception_dims:
+        return (), ()
+    values = _training_values(config, dataset, "proprioception").astype(np.float64)
+    return tuple(values.mean(axis=0).tolist()), tuple(values.std(axis=0).tolist())
+
+
+def _training_values(config: FinetuneConfig, dataset: Dataset, name: str) -> np.ndarray:
+    """One array of every training episode, end to end."""
+    rows, _ = split_rows(dataset, config.stream.validation_share)
+    return np.concatenate([episode_arrays(dataset, row)[name] for row in rows])
 
 
 def _export(stage: Stage, dataset: Dataset, model: Artifact) -> Artifact:

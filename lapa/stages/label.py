@@ -1,8 +1,10 @@
 """Stage `label`: latent actions for every timestep, shard by shard, each complete or absent."""
 
+import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from lapa.data.dataset import Dataset
 from lapa.data.labels import EpisodeLabels, Labels, LabelStamp, LabelWriter
 from lapa.data.stream import shard_episodes
 from lapa.data.windows import window_of
+from lapa.errors import LabelMismatch
 from lapa.models.latent_action.model import LatentActionModel, load_latent_action_model
 from lapa.stages.context import Stage, open_stage
 from lapa.stages.results import Artifact
@@ -70,8 +73,7 @@ def _stamp(stage: Stage, dataset: Dataset, model: LatentActionModel) -> LabelSta
 
 
 def _label_shards(stage: Stage, ranks: Ranks, dataset: Dataset, model: LatentActionModel, writer: LabelWriter) -> None:
-    # By number, not by place in the list: a rank that looks later sees a shorter list.
-    mine = [shard for shard in writer.missing_shards(dataset) if shard % ranks.world_size == ranks.rank]
+    mine = _missing_shards(ranks, dataset, writer)[ranks.rank :: ranks.world_size]
     started, pairs_done = time.monotonic(), 0
     for done, shard in enumerate(mine, start=1):
         episodes = list(_shard_labels(stage.run, dataset, shard, model))
@@ -81,6 +83,21 @@ def _label_shards(stage: Stage, ranks: Ranks, dataset: Dataset, model: LatentAct
         pairs = f"{pairs_done / seconds:.0f} pairs/s"
         stage.progress("label", step=done, steps=len(mine), rate=done / seconds, unit="shards", message=pairs)
         logger.info("shard=%d episodes=%d speed=%r", shard, len(episodes), pairs)
+
+
+def _missing_shards(ranks: Ranks, dataset: Dataset, writer: LabelWriter) -> list[int]:
+    """Rank 0's list, on every rank: one that looks later sees a shorter list. LabelMismatch on every rank alike."""
+    found: dict[str, Any] = {}
+    if ranks.rank == 0:
+        try:
+            found = {"missing": writer.missing_shards(dataset)}
+        except LabelMismatch as error:
+            found = {"mismatch": str(error)}
+    found = json.loads(ranks.broadcast_text(json.dumps(found)))
+    if "mismatch" in found:
+        raise LabelMismatch(found["mismatch"])
+    missing: list[int] = found["missing"]
+    return missing
 
 
 def _shard_labels(run: RunConfig, dataset: Dataset, shard: int, model: LatentActionModel) -> Iterator[EpisodeLabels]:

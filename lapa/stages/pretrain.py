@@ -23,7 +23,8 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
     with open_stage(run, "pretrain") as stage:
         dataset = Dataset.open(stage.inputs["videos"].url)
         labels = Labels.open(stage.inputs["labels"].url)
-        labels.check(dataset, window_seconds=run.laq.window_seconds)
+        laq = stage.inputs["laq"].digest
+        labels.check(dataset, window_seconds=run.laq.window_seconds, labeller_digest=laq)
         spec = VlaSpec(
             backbone=config.backbone,
             codes_per_pair=labels.stamp.codes_per_pair,

@@ -85,4 +85,5 @@ def _keep_model(stage: Stage, checkpoints: Checkpoints) -> Artifact:
 
 
 def _hooks(stage: Stage) -> list[Hook]:
-    return [MetricsHook(stage.tracker), ProgressHook(stage.name)]
+    metrics = MetricsHook(stage.tracker)  # other ranks' trackers keep nothing
+    return [metrics, ProgressHook(stage.name)] if stage.is_main else [metrics]

@@ -50,6 +50,11 @@ def test_beating_the_mean_with_the_median_is_not_knowing_anything(dataset):
     assert "does not know more than a constant answer" in error.verdict
 
 
+def test_an_only_episode_is_trained_on_and_leaves_nothing_to_compare(tmp_path):
+    alone = Dataset.open(make_dataset(tmp_path / "alone", episodes=1, frames=12))
+    assert error_of(alone, np.zeros(3, np.float32)) is None
+
+
 def test_only_held_out_episodes_are_compared(dataset):
     _, held_out = split_rows(dataset, SHARE)
     assert error_of(dataset, np.zeros(3, np.float32)).timesteps == 12 * len(held_out)
