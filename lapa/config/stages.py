@@ -2,11 +2,11 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lapa.config.base import Config, runtime
 from lapa.config.data import StreamConfig
-from lapa.config.latent_action import LatentActionConfig
+from lapa.config.latent_action import LatentActionConfig, NsvqConfig, TransformerArchitecture
 from lapa.config.training import FitConfig
 from lapa.config.vla import ActionHeadConfig, BackboneConfig, BinnedHead, HuggingFaceBackbone
 
@@ -42,10 +42,28 @@ class LaqConfig(Config):
     model: LatentActionConfig = LatentActionConfig()
     window_seconds: float = Field(0.6, gt=0)
     """Distance between the two frames: 0.6 s for robots, 2.4 s for human video in the paper."""
+    released_weights: str | None = None
+    """URL of a released state dict such as `laq_openx.pt` (tensors alone: anything else in it is refused), or
+    the same as safetensors. The stage registers it as it is, to label with, and trains nothing."""
+    train_released: bool = False
+    """Train on from `released_weights`, with `fit`."""
     fit: FitConfig = FitConfig(steps=100_000, batch_size=64)
     stream: StreamConfig = StreamConfig()
     health: HealthConfig = HealthConfig()
     gate: ProbeGate | None = None
+
+    @model_validator(mode="after")
+    def _released_weights_fit_the_model(self) -> "LaqConfig":
+        architecture = self.model.architecture
+        in_layout = isinstance(architecture, TransformerArchitecture) and architecture.released_layout
+        if self.released_weights and not (in_layout and isinstance(self.model.quantizer, NsvqConfig)):
+            raise ValueError(
+                "released_weights need laq.model.architecture.released_layout=true (kind transformer) and "
+                "laq.model.quantizer.kind=nsvq; start from the preset lapa-paper"
+            )
+        if self.train_released and not self.released_weights:
+            raise ValueError("train_released needs released_weights: set laq.released_weights to their URL")
+        return self
 
 
 class LabelConfig(Config):

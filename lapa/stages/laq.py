@@ -1,36 +1,78 @@
 """Stage `laq`: name the change between two frames with a few discrete latent actions."""
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
+from lapa import files
 from lapa.config.run import RunConfig
+from lapa.config.stages import LaqConfig
 from lapa.data.dataset import Dataset
 from lapa.data.stream import SampleSpec
-from lapa.models.latent_action.model import build_latent_action_model
-from lapa.stages.context import open_stage
+from lapa.models.latent_action.model import LATENT_ACTION_KIND, LatentActionModel, build_latent_action_model
+from lapa.models.latent_action.released import load_released, read_released
+from lapa.models.storage import model_digest, save_model
+from lapa.stages.context import Stage, open_stage
+from lapa.stages.results import Artifact
 from lapa.stages.training import train
 from lapa.tracking.registry import LAQ_MODEL
 from lapa.training.tasks.laq import LaqTask
 
 
 def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
-    """Train the latent-action model on the videos' frame pairs and register it."""
-    config = run.laq
+    """Train the latent-action model on the videos' frame pairs, or take released weights, and register it."""
     with open_stage(run, "laq") as stage:
-        dataset = Dataset.open(stage.inputs["videos"].url)
-        probe = Dataset.open(stage.inputs["robot"].url) if "robot" in stage.inputs else None
-        task = LaqTask(config, probe=probe, tracker=stage.tracker)
-        result, model = train(
-            stage,
-            build_model=lambda: build_latent_action_model(config.model),
-            task=task,
-            dataset=dataset,
-            spec=SampleSpec(window_seconds=config.window_seconds),
-            stream=config.stream,
-            config=config.fit,
-        )
-        stage.finish(
-            outputs={"model": model},
-            metrics=result.metrics,
-            messages=task.verdicts(result.metrics),
-            registered=stage.register(LAQ_MODEL, model, result.metrics),
-        )
+        if run.laq.released_weights and not run.laq.train_released:
+            _keep_released(stage, run.laq)
+        else:
+            _train(stage, run.laq)
+
+
+def _train(stage: Stage, config: LaqConfig) -> None:
+    dataset = Dataset.open(stage.inputs["videos"].url)
+    probe = Dataset.open(stage.inputs["robot"].url) if "robot" in stage.inputs else None
+    task = LaqTask(config, probe=probe, tracker=stage.tracker)
+    result, model = train(
+        stage,
+        build_model=lambda: _new_model(config),
+        task=task,
+        dataset=dataset,
+        spec=SampleSpec(window_seconds=config.window_seconds),
+        stream=config.stream,
+        config=config.fit,
+    )
+    stage.finish(
+        outputs={"model": model},
+        metrics=result.metrics,
+        messages=task.verdicts(result.metrics),
+        registered=stage.register(LAQ_MODEL, model, result.metrics),
+    )
+
+
+def _keep_released(stage: Stage, config: LaqConfig) -> None:
+    """The released weights as the stage's model."""
+    if not stage.is_main:
+        return
+    url = files.join(stage.folder, "model")
+    with tempfile.TemporaryDirectory(prefix="lapa-model-") as scratch:
+        state = _new_model(config).state_dict()
+        save_model(Path(scratch), kind=LATENT_ACTION_KIND, config=config.model, state=state)
+        files.upload(Path(scratch), url, last="config.json")
+    model = Artifact(url=url, digest=model_digest(url))
+    stage.finish(
+        outputs={"model": model},
+        metrics={},
+        messages=[
+            f"The released weights {config.released_weights} are the model as they are; nothing was trained. "
+            "To train on from them, set laq.train_released=true."
+        ],
+        registered=stage.register(LAQ_MODEL, model, {}),
+    )
+
+
+def _new_model(config: LaqConfig) -> LatentActionModel:
+    """With fresh weights, or released ones."""
+    model = build_latent_action_model(config.model)
+    if config.released_weights:
+        load_released(model, read_released(config.released_weights))
+    return model

@@ -1,14 +1,22 @@
 """Weights in the layout of the released LAQ (`laq_openx.pt`), both ways, name by name."""
 
+import pickle
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+import fsspec
 import torch
 from einops import rearrange
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lapa import files
 from lapa.config.latent_action import LatentActionConfig, TransformerArchitecture
-from lapa.errors import CheckpointMismatch, ConfigError
+from lapa.errors import CheckpointError, CheckpointMismatch, CheckpointNotFound, ConfigError
 from lapa.models.latent_action.attention import CosineAttention, FeedForward
 from lapa.models.latent_action.model import LatentActionModel
 from lapa.models.latent_action.positions import LocalMixing
@@ -28,6 +36,30 @@ def released_state_dict(model: LatentActionModel) -> dict[str, Tensor]:
     """Our weights under the released names and shapes, with the tensors that the released model holds but
     never uses at their initial values."""
     return {entry.name: entry.write() for entry in _entries(model)}
+
+
+def read_released(url: str) -> dict[str, Tensor]:
+    """A released state dict, `.pt` or `.safetensors`, on the CPU. Nothing in the file is executed.
+
+    CheckpointNotFound when the file cannot be reached, CheckpointError when it is no state dict.
+    """
+    with tempfile.TemporaryDirectory(prefix="lapa-released-") as folder:
+        path = files.local_path(url) or Path(folder) / files.name_of(url)
+        try:
+            if files.local_path(url) is None:
+                with fsspec.open(url, "rb") as source, path.open("wb") as target:
+                    shutil.copyfileobj(source, target)
+            is_safe = path.suffix == ".safetensors"
+            state = load_file(path) if is_safe else torch.load(path, map_location="cpu", weights_only=True)
+        except OSError as error:
+            raise CheckpointNotFound(
+                f"released weights cannot be read from {url}: {error}. Set laq.released_weights to the file."
+            ) from error
+        except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+            raise CheckpointError(f"{url} is no state dict: {error}. Download the released file again.") from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"{url} holds more than a state dict. Set laq.released_weights to the model's own file.")
+    return dict(state)
 
 
 @torch.no_grad()
