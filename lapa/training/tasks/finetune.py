@@ -78,8 +78,8 @@ class FinetuneTask:
         if mean <= 0:
             return ["The recorded actions never vary, so their error says nothing."]
         share = (
-            f"held-out action error is {mine / mean:.0%} of the mean action's, in standard "
-            f"deviations over {metrics['timesteps']:.0f} held-out actions of whole chunks"
+            f"held-out action error over whole chunks is {mine / mean:.0%} of the mean action's "
+            f"(evaluate also names the median action's), over {metrics['timesteps']:.0f} held-out actions"
         )
         return [share if mine < mean else f"{share}: the policy does not know more than a constant answer"]
 
