@@ -1,27 +1,40 @@
 """What a preset's model is made of: layers, parameters and FLOPs per sample, as JSON on stdout.
 
-The model is built from fake tensors: nothing is allocated, so full-size presets describe on a laptop.
+The weights are fake tensors: nothing is allocated and no weights are downloaded, so full-size presets describe
+on a laptop. Of a Hugging Face backbone, the config and the processor are read.
 """
 
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from lapa.config.data import IngestConfig
 from lapa.config.latent_action import LatentActionConfig, TransformerArchitecture
 from lapa.config.run import RunConfig
-from lapa.config.vla import BackboneConfig
-from lapa.errors import ConfigError
+from lapa.config.stages import FinetuneConfig, PretrainConfig
+from lapa.config.vla import BinnedHead, HuggingFaceBackbone
+from lapa.data.dataset import Dataset
+from lapa.errors import ConfigError, DatasetNotFound
 from lapa.models.latent_action.model import build_latent_action_model
 from lapa.models.latent_action.released import released_parameter_count
-from lapa.models.vla.model import build_vla
+from lapa.models.vla.action_space import ActionSpace, fit_action_space
+from lapa.models.vla.heads.build import build_action_head
+from lapa.models.vla.model import VisionLanguageAction, build_vla
 from lapa.models.vla.spec import VlaSpec
+from lapa.stages.plan import dataset_url, datasets_of
 from lapa.types.batches import Batch, FramePair
+
+ASSUMED_DIMS = 7
+"""Of actions and robot states that are not recorded yet: six of an arm, one of a gripper."""
+ASSUMED_FRAME_SIZE = 256
 
 
 def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
@@ -36,11 +49,9 @@ def describe(run: RunConfig, stage: str) -> dict[str, Any]:
         case "laq":
             return _latent_action(run.laq.model)
         case "pretrain" if run.pretrain:
-            return _vla(run.pretrain.backbone, run)
-        case "finetune" if run.finetune and (run.finetune.backbone or run.pretrain):
-            backbone = run.finetune.backbone or (run.pretrain and run.pretrain.backbone)
-            assert backbone
-            return _vla(backbone, run)
+            return _pretrained(run, run.pretrain)
+        case "finetune" if run.finetune:
+            return _finetuned(run, run.finetune)
         case _:
             raise ConfigError(f"stage '{stage}' trains no model in this run; choose laq, pretrain or finetune")
 
@@ -62,22 +73,98 @@ def _latent_action(config: LatentActionConfig) -> dict[str, Any]:
     return {**described, "flops_per_sample": flops, "latent_actions": latent_actions}
 
 
-def _vla(backbone: BackboneConfig, run: RunConfig) -> dict[str, Any]:
+def _pretrained(run: RunConfig, config: PretrainConfig) -> dict[str, Any]:
     codes, size = run.laq.model.codes_per_pair, run.laq.model.codebook_size
-    spec = VlaSpec(backbone=backbone, codes_per_pair=codes, codebook_size=size)
-    with FakeTensorMode():
-        model = build_vla(spec)
-        if backbone.kind == "huggingface":
-            # How many tokens an image becomes is the processor's business, on real pixels.
-            return {**_modules(model), "flops_per_sample": {}}
-        batch = Batch(
-            current=torch.zeros(1, 3, backbone.image_size, backbone.image_size, dtype=torch.uint8),
-            instructions=("push the red circle to the blue square",),
-            episode=torch.zeros(1, dtype=torch.int64),
-            timestep=torch.zeros(1, dtype=torch.int64),
-            codes=torch.zeros(1, codes, dtype=torch.int64),
-        )
-        return {**_modules(model), "flops_per_sample": {"train (forward)": _flops(lambda: model(batch))}}
+    return _vla(VlaSpec(backbone=config.backbone, codes_per_pair=codes, codebook_size=size), _frame_size(run, "videos"))
+
+
+def _finetuned(run: RunConfig, config: FinetuneConfig) -> dict[str, Any]:
+    """With the action head, as the finetune stage builds it; says where the number of dimensions is from."""
+    backbone = run.pretrain.backbone if run.pretrain else config.backbone
+    assert backbone is not None  # RunConfig checks it
+    info = dataset.info if (dataset := _dataset(run, "robot")) and dataset.info.has_actions else None
+    keeps_codes = run.pretrain is not None and config.latent_loss_weight > 0
+    dims = info.action_dims if info else ASSUMED_DIMS
+    states = info.proprioception_dims if info else ASSUMED_DIMS
+    spec = VlaSpec(
+        backbone=backbone,
+        codes_per_pair=run.laq.model.codes_per_pair if keeps_codes else 0,
+        codebook_size=run.laq.model.codebook_size if keeps_codes else 0,
+        head=config.head,
+        actions=_some_actions(dims, config.head.bins if isinstance(config.head, BinnedHead) else 2),
+        proprioception_dims=states if config.use_proprioception else 0,
+    )
+    source = "of the robot dataset" if info else "assumed, for the robot dataset is not made yet"
+    return {**_vla(spec, _frame_size(run, "robot")), "actions": f"{dims} dimensions, {source}"}
+
+
+def _vla(spec: VlaSpec, frame_size: int) -> dict[str, Any]:
+    model = _without_weights(spec)
+    batch = _some_batch(spec, frame_size)
+    described = _modules(model)
+    try:
+        # Outside the fake mode only the weights are fake: models look into their token ids, which must be real.
+        flops = {"train (forward)": _flops(lambda: model(batch))}
+    except RuntimeError as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return {**described, "flops_per_sample": {}, "note": f"FLOPs are unknown without the weights: {why}"}
+    return {**described, "flops_per_sample": flops}
+
+
+def _without_weights(spec: VlaSpec) -> VisionLanguageAction:
+    with ExitStack() as stack:
+        if isinstance(spec.backbone, HuggingFaceBackbone):
+            # transformers is optional and slow to import: only the models that need it pay for it.
+            from transformers.initialization import no_init_weights
+
+            # Some families look at the values while they draw them, and fake weights have none.
+            stack.enter_context(no_init_weights())
+            spec = spec.model_copy(update={"backbone": spec.backbone.model_copy(update={"weights": "random"})})
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            model = build_vla(spec)
+    if spec.head and spec.actions:
+        # Small, and its bins become token ids, which models look into.
+        width, std = model.backbone.width, model.backbone.std
+        model.action_head = build_action_head(spec.head, spec.actions, width, std)
+    return model
+
+
+def _some_batch(spec: VlaSpec, frame_size: int) -> Batch:
+    """One sample with everything that the model has a head for."""
+    dims = spec.actions.size if spec.actions else 0
+    return Batch(
+        current=torch.zeros(1, 3, frame_size, frame_size, dtype=torch.uint8),
+        instructions=("push the red circle to the blue square",),
+        episode=torch.zeros(1, dtype=torch.int64),
+        timestep=torch.zeros(1, dtype=torch.int64),
+        codes=torch.zeros(1, spec.codes_per_pair, dtype=torch.int64) if spec.codes_per_pair else None,
+        actions=torch.zeros(1, spec.head.horizon, dims) if spec.head else None,
+        action_is_real=torch.ones(1, spec.head.horizon, dtype=torch.bool) if spec.head else None,
+        proprioception=torch.zeros(1, spec.proprioception_dims) if spec.proprioception_dims else None,
+    )
+
+
+def _some_actions(dims: int, bins: int) -> ActionSpace:
+    """A space that fills every bin: the size of the head is what counts."""
+    spread = np.linspace(-1, 1, 4 * bins)
+    return fit_action_space(np.repeat(spread[:, None], dims, axis=1), bins=bins)
+
+
+def _dataset(run: RunConfig, role: str) -> Dataset | None:
+    """The dataset, where it is made already."""
+    config = datasets_of(run).get(role)
+    try:
+        return Dataset.open(dataset_url(run, config)) if config else None
+    except DatasetNotFound:
+        return None
+
+
+def _frame_size(run: RunConfig, role: str) -> int:
+    """Of the frames in the dataset: it decides how many tokens some models read."""
+    if dataset := _dataset(run, role):
+        return dataset.info.image_size
+    config = datasets_of(run).get(role)
+    return config.image_size if isinstance(config, IngestConfig) else ASSUMED_FRAME_SIZE
 
 
 def _modules(model: nn.Module) -> dict[str, Any]:
