@@ -3,7 +3,20 @@
 import shutil
 from pathlib import Path
 
-from lapa.errors import ConfigError, DataError, DatasetNotFound, LabelMismatch, PolicyError, TooManyFailures
+import pytest
+
+from lapa.config.load import load_run
+from lapa.config.stages import StageName
+from lapa.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DatasetNotFound,
+    LabelMismatch,
+    PolicyError,
+    TooManyFailures,
+)
+from lapa.stages.context import open_stage
 from lapa.stages.plan import NotMadeYet
 from tests.builders import make_dataset
 from tests.data.sources import truncate, write_clips
@@ -34,19 +47,55 @@ def test_pretrain_names_the_stage_that_must_run_first(fresh_run: Path):
     assert not list(fresh_run.glob("pretrain-*"))
 
 
-def test_pretrain_refuses_labels_of_another_dataset(finished_run: Path, store: Path, tmp_path: Path):
+def test_label_refuses_a_model_that_was_cut_short(finished_run: Path, store: Path, tmp_path: Path):
+    work = copy_before(finished_run, tmp_path / "work", "label", store)
+    (result,) = work.glob("laq-*/result.json")
+    result.write_text(result.read_text().replace(f"{finished_run}/", f"{work}/"))
+    weights = result.parent / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+
+    ended = stage(work, "label")
+    assert_refused(ended, CheckpointError, "model.safetensors")
+    assert not is_complete(work, "label")
+
+
+def test_label_refuses_to_mix_with_labels_of_another_stamp(finished_run: Path, store: Path, tmp_path: Path):
+    work = copy_before(finished_run, tmp_path / "work", "label", store)
+    (finished,) = finished_run.glob("label-*/labels")
+    labels = shutil.copytree(finished, work / finished.parent.name / "labels")
+    manifest, laq = labels / "labels.json", result_of(finished_run, "label").inputs["laq"].digest
+    manifest.write_text(manifest.read_text().replace(laq, "0" * len(laq)))
+
+    ended = stage(work, "label")
+    assert_refused(ended, LabelMismatch, "labeller_digest is 0000")
+    assert not is_complete(work, "label")
+
+
+@pytest.mark.parametrize("name", ["ingest", "evaluate"])
+def test_stages_of_one_process_refuse_ranks(name: StageName, fresh_run: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    run = load_run(str(fresh_run / "run.yaml"))
+    with pytest.raises(ConfigError, match="laq, label, pretrain and finetune share"), open_stage(run, name):
+        pass
+
+
+@pytest.mark.parametrize("role", ["videos", "laq"])
+def test_pretrain_refuses_labels_of_another_dataset_or_model(
+    role: str, finished_run: Path, store: Path, tmp_path: Path
+):
     """The label stage's own result points at them, as after a copy that mixed up two runs."""
     work = copy_before(finished_run, tmp_path / "work", "pretrain", store)
     made = result_of(work, "label")
     right, other = made.outputs["labels"].url, tmp_path / "other-labels"
     shutil.copytree(right, other)
-    manifest, stamp = other / "labels.json", made.inputs["videos"].digest
+    manifest, stamp = other / "labels.json", made.inputs[role].digest
     manifest.write_text(manifest.read_text().replace(stamp, "0" * len(stamp)))
     (result,) = work.glob("label-*/result.json")
     result.write_text(result.read_text().replace(right, str(other)))
 
     ended = stage(work, "pretrain")
-    assert_refused(ended, LabelMismatch, "dataset_revision is 0000", "Run the label stage")
+    differs = {"videos": "dataset_revision", "laq": "labeller_digest"}[role]
+    assert_refused(ended, LabelMismatch, f"{differs} is 0000", "Run the label stage")
     assert not is_complete(work, "pretrain")
 
 
