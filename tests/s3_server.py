@@ -71,7 +71,8 @@ def _command(weed: str, folder: Path, server: S3Server) -> tuple[list[str], str]
     command = [weed, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"]
     command += [f"-s3.port={ports['s3']}", f"-s3.config={config}", f"-master.port={ports['master']}"]
     command += [f"-volume.port={ports['volume']}", f"-filer.port={ports['filer']}"]
-    command += ["-master.volumeSizeLimitMB=64", "-volume.max=0"]
+    # The catalogs listen on fixed ports, which a second server on this machine would not get.
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.volumeSizeLimitMB=64", "-volume.max=0"]
     return command, f"http://127.0.0.1:{ports['s3']}"
 
 
