@@ -36,6 +36,9 @@ class Machine(NamedTuple):
         self.wipe()
         ended = stage(self.disk, name, f"work_url={self.work_url}", *self.tracking)
         assert ended.code == 0, f"{name}: exit code {ended.code}\n{ended.said}"
+        assert {path.name for path in self.disk.iterdir()} == {"run.yaml", "home", "tmp"}
+        assert not list((self.disk / "tmp").glob("lapa-*")), "copies are removed"
+        assert not (self.disk / "home" / ".lapa").exists(), "the store was named"
         result = self.result_of(name)
         assert result is not None, f"{name} left no result"
         return result, ended.said
