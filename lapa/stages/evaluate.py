@@ -28,6 +28,7 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
     with open_stage(run, "evaluate") as stage:
         policy = load_bundle(stage.inputs["policy"].url)
         dataset = Dataset.open(stage.inputs["robot"].url)
+        stage.progress("held-out actions")
         metrics, messages = held_out_numbers(policy, dataset, finetune)
         if config.simulator is not None:
             closed_loop, verdict = _closed_loop(stage, policy, dataset, config, config.simulator)
