@@ -6,8 +6,9 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from lapa.errors import RESTART_EXIT_CODE
 from tests.data.sources import write_clips
-from tests.e2e.programs import copy_before, is_complete, made, result_of, stopped, tiny_run, write_run
+from tests.e2e.programs import copy_before, is_complete, made, result_of, stopped, tiny_run, tracked_runs, write_run
 
 CLIPS, CLIPS_PER_SHARD = 30, 2
 
@@ -46,6 +47,15 @@ def test_a_killed_label_stage_ends_like_an_undisturbed_one(finished_run: Path, s
     result, undisturbed = made(work, "label"), result_of(finished_run, "label")
     assert result.outputs["labels"].digest == undisturbed.outputs["labels"].digest
     assert {path: path.stat().st_mtime_ns for path in kept} == kept, "whole shards are kept"
+
+
+def test_a_label_stage_that_is_asked_to_stop_says_to_run_it_again(finished_run: Path, store: Path, tmp_path: Path):
+    work = copy_before(finished_run, tmp_path / "work", "label", store)
+    ended = stopped(work, "label", signal.SIGTERM, lambda events: shards_of(events) >= 1)
+    assert ended.code == RESTART_EXIT_CODE, ended.said
+    assert "Traceback" not in ended.said
+    assert not is_complete(work, "label")
+    assert tracked_runs(work, "label") == ["KILLED"]
 
 
 def clips_run(work: Path, clips: Path, store: Path) -> Path:
