@@ -25,7 +25,8 @@ from lapa.config.data import (
 from lapa.config.load import arms
 from lapa.config.run import RunConfig
 from lapa.config.stages import STAGES, StageName
-from lapa.data.dataset import Dataset
+from lapa.data.dataset import INFO_FILE, Dataset
+from lapa.data.ingest_report import IngestReport
 from lapa.errors import ConfigError, LapaError
 from lapa.stages.results import Artifact, StageResult, read_result
 
@@ -145,10 +146,22 @@ def unchanged(run: RunConfig, stage: StageName) -> StageResult | None:
     """The result of a stage that need not even be started. Ingest looks again at files that others may change."""
     if stage == "ingest":
         for config in datasets_of(run).values():
-            is_ours = isinstance(config, ExistingDataset) or isinstance(config.source, TabletopSource)
-            if not is_ours or not files.exists(files.join(dataset_url(run, config), "dataset.json")):
+            if not is_made_here(config) or not is_whole(run, config):
                 return None
     return finished(run, stage)
+
+
+def is_made_here(config: DatasetConfig) -> bool:
+    """Whether nobody else changes the dataset's source: a dataset itself, or our own recording."""
+    return isinstance(config, ExistingDataset) or isinstance(config.source, TabletopSource)
+
+
+def is_whole(run: RunConfig, config: DatasetConfig) -> bool:
+    """Whether a dataset is there; one that the run ingests, with every shard of its size."""
+    url = dataset_url(run, config)
+    if isinstance(config, ExistingDataset):
+        return files.exists(files.join(url, INFO_FILE))
+    return IngestReport.of_whole(url) is not None
 
 
 def machine_folder(run: RunConfig) -> Path:
