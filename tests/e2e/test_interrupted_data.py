@@ -1,4 +1,4 @@
-"""Ingest and label that were killed end like undisturbed ones, and what was whole is not made again."""
+"""Ingest, label and evaluate that were killed end like undisturbed ones, and what was whole is not made again."""
 
 import random
 import shutil
@@ -6,7 +6,9 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from lapa.config.load import load_run
 from lapa.errors import RESTART_EXIT_CODE
+from lapa.stages import evaluate
 from tests.data.sources import write_clips
 from tests.e2e.programs import copy_before, is_complete, made, result_of, stopped, tiny_run, tracked_runs, write_run
 
@@ -58,6 +60,15 @@ def test_a_label_stage_that_is_asked_to_stop_says_to_run_it_again(finished_run: 
     assert tracked_runs(work, "label") == ["KILLED"]
 
 
+def test_a_killed_evaluation_ends_with_the_same_numbers(finished_run: Path, store: Path, tmp_path: Path):
+    work, undisturbed = (copy_before(finished_run, tmp_path / name, "evaluate", store) for name in ("work", "whole"))
+    killed = stopped(work, "evaluate", signal.SIGKILL, lambda events: "held-out actions" in phases_of(events))
+    assert killed.code == -signal.SIGKILL
+    assert not is_complete(work, "evaluate")
+    evaluate.main(load_run(str(undisturbed / "run.yaml"), [f"work_url={undisturbed}"]))
+    assert made(work, "evaluate").metrics == result_of(undisturbed, "evaluate").metrics
+
+
 def clips_run(work: Path, clips: Path, store: Path) -> Path:
     settings = tiny_run(work, "unused", "unused") | {"robot": None, "pretrain": None, "finetune": None}
     settings["videos"] = {
@@ -72,3 +83,7 @@ def clips_run(work: Path, clips: Path, store: Path) -> Path:
 def shards_of(events: list[dict[str, Any]]) -> int:
     """Shards that the stage has told of."""
     return sum("shard" in event.get("message", "") or event["phase"] == "label" for event in events)
+
+
+def phases_of(events: list[dict[str, Any]]) -> set[str]:
+    return {event["phase"] for event in events}
