@@ -7,6 +7,7 @@ from lapa import files
 from lapa.config.base import result_settings
 from lapa.config.data import (
     DatasetConfig,
+    ExistingDataset,
     IngestConfig,
     LeRobotSource,
     SidecarInstructions,
@@ -19,7 +20,7 @@ from lapa.data.dataset import Dataset
 from lapa.data.ingest import ingest, is_current
 from lapa.envs.tabletop.recording import record_demonstrations, record_videos
 from lapa.stages.context import Stage, local_folder, open_stage
-from lapa.stages.plan import dataset_url, datasets_of, finished, is_made_here, is_whole
+from lapa.stages.plan import dataset_url, datasets_of, finished, is_whole
 from lapa.stages.results import Artifact
 
 logger = logging.getLogger(__name__)
@@ -45,8 +46,10 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
 
 
 def _is_current(run: RunConfig, config: DatasetConfig) -> bool:
-    """Whether a dataset is there, and is what its source would give now."""
-    return is_whole(run, config) if is_made_here(config) else is_current(config, dataset_url(run, config))
+    """Whether a dataset is there, and is what its source would give now. A recording changes with its settings only."""
+    if isinstance(config, ExistingDataset) or isinstance(config.source, TabletopSource):
+        return is_whole(run, config)
+    return is_current(config, dataset_url(run, config))
 
 
 def _ingest(stage: Stage, role: str, config: IngestConfig, url: str) -> dict[str, float]:

@@ -146,14 +146,10 @@ def unchanged(run: RunConfig, stage: StageName) -> StageResult | None:
     """The result of a stage that need not even be started. Ingest looks again at files that others may change."""
     if stage == "ingest":
         for config in datasets_of(run).values():
-            if not is_made_here(config) or not is_whole(run, config):
+            is_made_here = isinstance(config, ExistingDataset) or isinstance(config.source, TabletopSource)
+            if not is_made_here or not is_whole(run, config):
                 return None
     return finished(run, stage)
-
-
-def is_made_here(config: DatasetConfig) -> bool:
-    """Whether nobody else changes the dataset's source: a dataset itself, or our own recording."""
-    return isinstance(config, ExistingDataset) or isinstance(config.source, TabletopSource)
 
 
 def is_whole(run: RunConfig, config: DatasetConfig) -> bool:
