@@ -9,6 +9,7 @@ from lapa.config.run import RunConfig
 from lapa.config.stages import EvaluateConfig, FinetuneConfig, TabletopEvaluation
 from lapa.data.dataset import Dataset
 from lapa.envs.tabletop.evaluation import evaluate, oracle_results
+from lapa.envs.tabletop.film import contact_sheet
 from lapa.errors import ConfigError
 from lapa.policy.bundle import load_bundle
 from lapa.policy.held_out import held_out_error
@@ -18,6 +19,8 @@ from lapa.stages.results import Artifact
 from lapa.tracking.registry import POLICY_MODEL
 
 logger = logging.getLogger(__name__)
+
+SHOWN_EPISODES = 12
 
 
 def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
@@ -71,7 +74,8 @@ def _closed_loop(
     stage: Stage, policy: Policy, dataset: Dataset, config: EvaluateConfig, simulator: TabletopEvaluation
 ) -> tuple[dict[str, float], str]:
     stage.progress("closed loop", unit="episodes", steps=simulator.episodes)
-    results = evaluate(policy.act, simulator, image_size=dataset.info.image_size)
+    results = evaluate(policy.act, simulator, image_size=dataset.info.image_size, keep_videos=SHOWN_EPISODES)
+    stage.tracker.log_image(contact_sheet(results.videos, results.success), "episodes")
     oracle = oracle_results(simulator)
     summary, ceiling = results.summary(config.confidence), oracle.summary(config.confidence)
     files.write_json(files.join(stage.folder, "episodes.json"), {"policy": summary, "oracle": ceiling})

@@ -18,7 +18,7 @@ from lapa.config.data import (
 from lapa.config.run import RunConfig
 from lapa.data.dataset import Dataset
 from lapa.data.ingest import ingest, is_current
-from lapa.envs.tabletop.recording import record_demonstrations, record_videos
+from lapa.envs.tabletop.recording import record
 from lapa.stages.context import Stage, local_folder, open_stage
 from lapa.stages.plan import dataset_url, datasets_of, finished, is_whole
 from lapa.stages.results import Artifact
@@ -68,12 +68,11 @@ def _files_of(source: SourceConfig, stage: Stage) -> SourceConfig:
     key = files.digest(str(sorted(result_settings(source).items())))[:10]
     folder = local_folder(files.join(stage.run.work_url, "recordings", f"tabletop-{source.record}-{key}"))
     stage.progress(f"record {source.record}", unit="episodes", steps=source.episodes)
+    record(folder, source)
     match source.record:
         case "videos":
-            record_videos(folder, source)
             return VideoFolderSource(
                 url=str(folder), instructions=SidecarInstructions(), embodiment="tabletop", licence="CC0-1.0"
             )
         case "demonstrations":
-            record_demonstrations(folder, source)
             return LeRobotSource(url=str(folder), embodiment="tabletop", licence="CC0-1.0")

@@ -33,7 +33,8 @@ def build_report(summary: RunSummary) -> str:
         ],
         reconstructions=sections.pictures_named(summary, "reconstruction"),
         atlases=sections.pictures_named(summary, "atlas"),
-        pictures=sections.other_pictures(summary, "reconstruction", "atlas"),
+        episodes=sections.pictures_named(summary, "episodes"),
+        pictures=sections.other_pictures(summary, "reconstruction", "atlas", "episodes"),
         lineage=sections.lineage(summary.main),
     )
 
