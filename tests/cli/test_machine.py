@@ -58,7 +58,8 @@ def test_a_tracking_server_that_is_away_fails_with_a_remedy(lapactl, tmp_path):
 
 
 def test_sources_that_are_not_there_fail(lapactl, tmp_path):
-    result = lapactl("doctor", "bridge-sample", "--work", tmp_path, "--output", "json")
+    nowhere = [f"--set={role}.source.url={tmp_path / 'nowhere'}" for role in ("videos", "robot")]
+    result = lapactl("doctor", "bridge-sample", "--work", tmp_path, "--output", "json", *nowhere)
     assert result.exit_code == 1
     assert statuses(json.loads(result.stdout))["videos data"] == "fail"
 
