@@ -1,40 +1,33 @@
 """Finetuning the vision-language-action model on a few episodes with actions."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import torch
 from einops import reduce
 from torch import Tensor
 
 from lapa.models.vla.action_space import ActionSpace
-from lapa.models.vla.model import VisionLanguageAction
 from lapa.models.vla.spec import VlaSpec
-from lapa.models.vla.storage import save_vla
 from lapa.training.engine import Engine
-from lapa.training.tasks.pretrain import vla_of
+from lapa.training.tasks.vla import VlaTask
 from lapa.types.batches import Batch
 
 logger = logging.getLogger(__name__)
 
 
-class FinetuneTask:
+class FinetuneTask(VlaTask):
     """Implements `lapa.training.task.Task`. `latent_loss_weight` keeps the latent objective alive."""
 
     def __init__(self, spec: VlaSpec, *, latent_loss_weight: float = 0.0) -> None:
+        super().__init__()
         assert spec.actions is not None, "finetuning builds a model with an action head"
         self.space: ActionSpace = spec.actions
         self.latent_loss_weight = latent_loss_weight
-        self._model: VisionLanguageAction | None = None
         self._has_warned = False
 
-    def before_update(self, engine: Engine, pieces: Sequence[Batch]) -> None:
-        """Nothing to prepare."""
-
     def losses(self, engine: Engine, batch: Batch) -> dict[str, Tensor]:
-        self._model = vla_of(engine)
+        self._look_at(engine)
         results = engine.run(batch)
         total = results["action"]
         if self.latent_loss_weight and "latent" in results:
@@ -44,31 +37,15 @@ class FinetuneTask:
             self._has_warned = True
         return {"total": total, **results}
 
-    def after_update(self, engine: Engine) -> dict[str, float]:
-        return {}
-
     def validate(self, engine: Engine, batches: Iterable[Batch]) -> dict[str, float]:
         """Error of decoded chunks on held-out episodes, beside that of always answering with the mean action."""
-        self._model = vla_of(engine)
+        self._look_at(engine)
         tally = ActionError(self.space, engine.device)
         for batch in batches:
             loss = engine.run(batch)["action"]
             actions = engine.run(batch.current, batch.instructions, batch.proprioception, method="predict_actions")
             tally.add(actions, loss, batch)
         return tally.metrics(engine)
-
-    def save(self, folder: Path, state: dict[str, Tensor]) -> None:
-        assert self._model is not None, "a task saves only after it has trained or validated"
-        save_vla(folder, self._model, state)
-
-    def state(self) -> dict[str, Any]:
-        return {}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """The model is all there is."""
-
-    def should_stop(self, metrics: Mapping[str, float]) -> str | None:
-        return None
 
     def verdicts(self, metrics: Mapping[str, float]) -> list[str]:
         """What the last validation means, in words. `evaluate` also compares with the median action."""

@@ -1,17 +1,14 @@
 """Pretraining the vision-language-action model: observation and instruction in, latent action out."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
-from lapa.models.vla.model import VisionLanguageAction
 from lapa.models.vla.spec import VlaSpec
-from lapa.models.vla.storage import save_vla
 from lapa.training.engine import Engine
+from lapa.training.tasks.vla import VlaTask
 from lapa.types.batches import Batch
 
 logger = logging.getLogger(__name__)
@@ -20,23 +17,17 @@ MAX_JOINT_CODES = 1 << 20
 """Largest number of different latent actions that are counted one by one."""
 
 
-class PretrainTask:
+class PretrainTask(VlaTask):
     """Implements `lapa.training.task.Task`."""
 
     def __init__(self, spec: VlaSpec) -> None:
+        super().__init__()
         self.spec = spec
-        self._model: VisionLanguageAction | None = None
-
-    def before_update(self, engine: Engine, pieces: Sequence[Batch]) -> None:
-        """Nothing to prepare."""
 
     def losses(self, engine: Engine, batch: Batch) -> dict[str, Tensor]:
-        self._model = vla_of(engine)
+        self._look_at(engine)
         results = engine.run(batch)
         return {"total": results["latent"], **results}
-
-    def after_update(self, engine: Engine) -> dict[str, float]:
-        return {}
 
     def validate(self, engine: Engine, batches: Iterable[Batch]) -> dict[str, float]:
         """Held-out accuracy, beside that of always answering with the most frequent code or latent action.
@@ -44,24 +35,11 @@ class PretrainTask:
         Positions are judged after the true codes before them; a whole latent action counts only when all
         its codes are right, which is exactly when greedy decoding gives it.
         """
-        self._model = vla_of(engine)
+        self._look_at(engine)
         tally = CodeAccuracy(self.spec, engine.device)
         for batch in batches:
             tally.add(engine.run(batch), batch)
         return tally.metrics(engine)
-
-    def save(self, folder: Path, state: dict[str, Tensor]) -> None:
-        assert self._model is not None, "a task saves only after it has trained or validated"
-        save_vla(folder, self._model, state)
-
-    def state(self) -> dict[str, Any]:
-        return {}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """The model is all there is."""
-
-    def should_stop(self, metrics: Mapping[str, float]) -> str | None:
-        return None
 
     def verdicts(self, metrics: Mapping[str, float]) -> list[str]:
         """What the last validation means, in words."""
@@ -111,8 +89,3 @@ class CodeAccuracy:
         if self.joint is not None:
             metrics["majority/latent_action"] = float(engine.reduce_sum(self.joint).max()) / samples
         return metrics
-
-
-def vla_of(engine: Engine) -> VisionLanguageAction:
-    assert isinstance(engine.model, VisionLanguageAction)
-    return engine.model
