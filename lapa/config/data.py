@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from lapa.config.base import Config, runtime
+from lapa.config.tabletop import TabletopScene, TabletopTasks
 
 
 class SidecarInstructions(Config):
@@ -87,6 +88,8 @@ class TabletopSource(Config):
     kind: Literal["tabletop"] = "tabletop"
     record: Literal["videos", "demonstrations"]
     """`videos`: mp4 files without actions and a sidecar. `demonstrations`: a LeRobot dataset with actions."""
+    scene: TabletopScene = TabletopScene()
+    tasks: TabletopTasks = TabletopTasks()
     episodes: int = Field(gt=0)
     seed: int = 0
     image_size: int = 48

@@ -93,7 +93,16 @@ class NoQuantizerConfig(Config):
     width: int = 32
 
 
-QuantizerConfig = Annotated[NsvqConfig | VqEmaConfig | FsqConfig | NoQuantizerConfig, Field(discriminator="kind")]
+class WithheldConfig(Config):
+    """The decoder is told nothing: what the first frame alone predicts, the floor of every reconstruction error."""
+
+    kind: Literal["withheld"] = "withheld"
+    width: int = 8
+
+
+QuantizerConfig = Annotated[
+    NsvqConfig | VqEmaConfig | FsqConfig | NoQuantizerConfig | WithheldConfig, Field(discriminator="kind")
+]
 
 
 class PixelTarget(Config):
@@ -102,6 +111,9 @@ class PixelTarget(Config):
     kind: Literal["pixels"] = "pixels"
     residual: bool = False
     """Predict the change from the current frame instead of the frame itself."""
+    motion_mask: float = Field(0.0, ge=0, lt=1)
+    """Share of the loss's weight that goes to where the frames differ, once the camera's own motion and the change of
+    light are taken out; 0 weighs every pixel alike."""
 
 
 class FeatureTarget(Config):
@@ -148,5 +160,5 @@ class LatentActionConfig(Config):
                 for levels in self.quantizer.levels:
                     size *= levels
                 return size
-            case NoQuantizerConfig():
+            case NoQuantizerConfig() | WithheldConfig():
                 return 0

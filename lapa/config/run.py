@@ -57,6 +57,28 @@ class RunConfig(Config):
             raise ValueError("laq.gate probes the codes on robot episodes: set robot, or set laq.gate to null")
         if self.name in self.baselines:
             raise ValueError(f"a baseline is called '{self.name}', which is the run's own name; rename the baseline")
-        if self.pretrain and self.laq.model.codebook_size == 0:
-            raise ValueError("quantizer kind 'none' makes no codes to pretrain on; choose nsvq, vq_ema or fsq")
+        self._check_targets()
         return self
+
+    def _check_targets(self) -> None:
+        """What pretrain learns must be what the labeller gives."""
+        labels_actions = self.laq.labeller == "inverse-dynamics"
+        if labels_actions and self.robot is None:
+            raise ValueError("laq.labeller=inverse-dynamics learns from robot episodes with actions: set robot")
+        if self.pretrain is None:
+            return
+        kind = self.pretrain.target.kind
+        if kind == "codes" and labels_actions:
+            raise ValueError(
+                "laq.labeller=inverse-dynamics labels actions, and pretrain.target.kind=codes wants codes: "
+                "set pretrain.target.kind=labelled-actions, or laq.labeller=latent-action"
+            )
+        if kind == "labelled-actions" and not labels_actions:
+            raise ValueError("pretrain.target.kind=labelled-actions needs laq.labeller=inverse-dynamics")
+        if kind == "codes" and self.laq.model.codebook_size == 0:
+            raise ValueError(
+                f"quantizer kind '{self.laq.model.quantizer.kind}' makes no codes to pretrain on; "
+                "choose nsvq, vq_ema or fsq"
+            )
+        if self.finetune and self.finetune.keep_head and kind == "codes":
+            raise ValueError("finetune.keep_head needs a pretrain target of actions: set it to false")

@@ -1,12 +1,14 @@
 """One config per stage; the stage names are the ones every user meets."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from lapa.config.base import Config, runtime
 from lapa.config.data import StreamConfig
+from lapa.config.inverse_dynamics import InverseDynamicsConfig
 from lapa.config.latent_action import LatentActionConfig, NsvqConfig, TransformerArchitecture
+from lapa.config.tabletop import TabletopScene, TabletopTasks
 from lapa.config.training import FitConfig
 from lapa.config.vla import ActionHeadConfig, BackboneConfig, BinnedHead, HuggingFaceBackbone
 
@@ -36,9 +38,31 @@ class ProbeGate(Config):
     min_steps: int = 0
 
 
+class ActionSupervision(Config):
+    """A few recorded actions help the latents to mean motion (as LAOM does, arXiv 2502.00379)."""
+
+    share: float = Field(0.02, gt=0, le=1)
+    """Of the videos' episodes, chosen by a hash of their names: those whose recorded actions are read."""
+    weight: float = Field(1.0, gt=0)
+    """Of the regression from latents to normalized motion, beside the reconstruction loss."""
+
+
+class FrameAugmentation(Config):
+    """Changes that no action makes, drawn anew for both frames of a pair, so that codes cannot hold them."""
+
+    shift: float = Field(0.0, ge=0, le=0.5)
+    """Largest translation, as a share of the image's side; the same for both frames of a pair."""
+    brightness: float = Field(0.0, ge=0)
+    """Largest change of brightness, as a share; different for the two frames the encoder sees."""
+
+
 class LaqConfig(Config):
     """Stage `laq`: name the change between two frames."""
 
+    labeller: Literal["latent-action", "inverse-dynamics"] = "latent-action"
+    """`inverse-dynamics` trains `inverse_dynamics` on the robot's episodes instead (the VPT baseline): labels
+    are then actions, and there are no codes."""
+    inverse_dynamics: InverseDynamicsConfig = InverseDynamicsConfig()
     model: LatentActionConfig = LatentActionConfig()
     window_seconds: float = Field(0.6, gt=0)
     """Distance between the two frames: 0.6 s for robots, 2.4 s for human video in the paper."""
@@ -51,6 +75,8 @@ class LaqConfig(Config):
     stream: StreamConfig = StreamConfig()
     health: HealthConfig = HealthConfig()
     gate: ProbeGate | None = None
+    supervision: ActionSupervision | None = None
+    augmentation: FrameAugmentation | None = None
 
     @model_validator(mode="after")
     def _released_weights_fit_the_model(self) -> "LaqConfig":
@@ -72,9 +98,35 @@ class LabelConfig(Config):
     batch_size: int = runtime(64, gt=0)
 
 
+class CodesTarget(Config):
+    """The paper's: the codes of the latent-action model."""
+
+    kind: Literal["codes"] = "codes"
+    shuffled: bool = False
+    """A control: every timestep learns another one's codes, so nothing can be learned but how often each occurs."""
+
+
+class LabelledActionsTarget(Config):
+    """Actions that the inverse-dynamics model put on the videos (VPT)."""
+
+    kind: Literal["labelled-actions"] = "labelled-actions"
+    head: ActionHeadConfig = BinnedHead()
+
+
+class RecordedActionsTarget(Config):
+    """The videos' own recorded actions (ActionVLA): what latent actions stand in for."""
+
+    kind: Literal["recorded-actions"] = "recorded-actions"
+    head: ActionHeadConfig = BinnedHead()
+
+
+PretrainTarget = Annotated[CodesTarget | LabelledActionsTarget | RecordedActionsTarget, Field(discriminator="kind")]
+
+
 class PretrainConfig(Config):
     """Stage `pretrain`: a VLM learns to predict latent actions."""
 
+    target: PretrainTarget = CodesTarget()
     backbone: BackboneConfig = HuggingFaceBackbone()
     fit: FitConfig = FitConfig(steps=70_000, batch_size=256)
     stream: StreamConfig = StreamConfig()
@@ -89,6 +141,9 @@ class FinetuneConfig(Config):
     backbone: BackboneConfig | None = None
     """Needed only without `pretrain`."""
     head: ActionHeadConfig = BinnedHead()
+    keep_head: bool = False
+    """Go on with the action head that `pretrain` trained, its bins and statistics too; needs a pretrain target
+    of actions and the same action dimensions."""
     use_proprioception: bool = False
     latent_loss_weight: float = Field(0.0, ge=0)
     """Keeps the latent objective alive on the finetuning episodes; the paper drops it."""
@@ -104,6 +159,8 @@ class TabletopEvaluation(Config):
     seed: int = 10_000
     """First seed of the initial states; never one that recordings use."""
     max_steps: int = Field(80, gt=0)
+    scene: TabletopScene = TabletopScene()
+    tasks: TabletopTasks = TabletopTasks()
 
 
 class EvaluateConfig(Config):

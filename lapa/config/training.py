@@ -39,8 +39,8 @@ ScheduleConfig = Annotated[ConstantSchedule | CosineSchedule, Field(discriminato
 class FitConfig(Config):
     """One training: what the loop needs to know."""
 
-    steps: int = Field(gt=0)
-    """Optimizer updates."""
+    steps: int = Field(ge=0)
+    """Optimizer updates; 0 validates and exports what training would start from."""
     batch_size: int = Field(gt=0)
     """Samples per update, over all ranks."""
     micro_batch_size: int | None = runtime(None, gt=0)
