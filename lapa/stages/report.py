@@ -8,9 +8,9 @@ from pathlib import Path
 from lapa import files
 from lapa.config.load import arms
 from lapa.config.run import RunConfig
+from lapa.report.collect import collect_run
+from lapa.report.page import build_report
 from lapa.stages.plan import NotMadeYet, run_file, stage_folder, stages_of
-from lapa.tracking.report.collect import collect_run
-from lapa.tracking.report.page import build_report
 
 
 def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:

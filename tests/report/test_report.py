@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from lapa.config.run import RunConfig
-from lapa.tracking.report.charts import Chart, Reference, draw, number, ticks
-from lapa.tracking.report.collect import collect_run
-from lapa.tracking.report.health import judge
-from lapa.tracking.report.page import build_report
-from lapa.tracking.report.summary import CodebookRules, StageSummary
-from tests.tracking.example_run import INSTRUCTIONS, example_config, write_dataset, write_laq, write_run
+from lapa.report.charts import Chart, Reference, draw, number, ticks
+from lapa.report.collect import collect_run
+from lapa.report.health import judge
+from lapa.report.page import build_report
+from lapa.report.summary import CodebookRules, StageSummary
+from tests.report.example_run import INSTRUCTIONS, example_config, write_dataset, write_laq, write_run
 
 HOSTILE = "<script>alert('x')</script> & \"push\""
 

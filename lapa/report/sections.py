@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from lapa.tracking.report.charts import Chart, Reference, draw
-from lapa.tracking.report.health import perplexity_per_position, validation_value
-from lapa.tracking.report.summary import (
+from lapa.report.charts import Chart, Reference, draw
+from lapa.report.health import perplexity_per_position, validation_value
+from lapa.report.summary import (
     ArmSummary,
     ArtifactSummary,
     CodebookRules,

@@ -5,10 +5,10 @@ from importlib.resources import files as package_files
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from lapa.tracking.report import sections
-from lapa.tracking.report.charts import number
-from lapa.tracking.report.health import judge
-from lapa.tracking.report.summary import RunSummary
+from lapa.report import sections
+from lapa.report.charts import number
+from lapa.report.health import judge
+from lapa.report.summary import RunSummary
 
 
 def build_report(summary: RunSummary) -> str:
@@ -40,4 +40,4 @@ def build_report(summary: RunSummary) -> str:
 
 
 def _resource(name: str) -> str:
-    return package_files("lapa.tracking.report").joinpath(name).read_text(encoding="utf-8")
+    return package_files("lapa.report").joinpath(name).read_text(encoding="utf-8")

@@ -12,9 +12,9 @@ from lapa.config.latent_action import NoQuantizerConfig
 from lapa.config.load import arms, dump_run
 from lapa.config.run import RunConfig
 from lapa.config.stages import STAGES
-from lapa.tracking.report.datasets import summarize_dataset
-from lapa.tracking.report.pictures import picture_uri
-from lapa.tracking.report.summary import (
+from lapa.report.datasets import summarize_dataset
+from lapa.report.pictures import picture_uri
+from lapa.report.summary import (
     ArmSummary,
     ArtifactSummary,
     CodebookRules,

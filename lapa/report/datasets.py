@@ -13,8 +13,8 @@ from fsspec.core import url_to_fs
 from jaxtyping import UInt8
 
 from lapa import files
-from lapa.tracking.report.pictures import thumbnail_uri
-from lapa.tracking.report.summary import DatasetSummary, Thumbnail
+from lapa.report.pictures import thumbnail_uri
+from lapa.report.summary import DatasetSummary, Thumbnail
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from lapa.tracking.report.summary import CodebookRules, Series, StageSummary
+from lapa.report.summary import CodebookRules, Series, StageSummary
 
 WEAK_SHARE = 0.4
 """A codebook whose perplexity is below this share of its size is weak."""
