@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lapa.config.latent_action import ConvolutionalArchitecture, LatentActionConfig
-from lapa.models.convolution import coordinates, groups
+from lapa.models.convolution import GroupNorm, coordinates
 
 LARGEST_GRID = 8
 """The encoder pools larger feature grids down to this before its last layer."""
@@ -27,7 +27,7 @@ class ConvolutionalInverseDynamics(nn.Module):
             _stem(6, half, architecture.stem_stride),
             nn.ReLU(),
             nn.Conv2d(half, width, 3, stride=2, padding=1),
-            nn.GroupNorm(groups(width), width),
+            GroupNorm(width),
             nn.ReLU(),
             nn.Conv2d(width, width, 3, padding=1),
             nn.ReLU(),
@@ -46,7 +46,7 @@ class FilmBlock(nn.Module):
 
     def __init__(self, width: int, condition_width: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(groups(width), width)
+        self.norm = GroupNorm(width)
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
         self.film = nn.Linear(condition_width, 2 * width)
