@@ -12,14 +12,8 @@ from lapa.config.data import (
     VideoEncoding,
     VideoFolderSource,
 )
-from lapa.config.latent_action import (
-    ConvolutionalArchitecture,
-    LatentActionConfig,
-    NsvqConfig,
-    PixelTarget,
-    RevivalConfig,
-)
-from lapa.config.models import lapa_model, lapa_paper_model
+from lapa.config.latent_action import LatentActionConfig
+from lapa.config.models import lapa_model, lapa_paper_model, tabletop_model
 from lapa.config.run import RunConfig
 from lapa.config.stages import (
     EvaluateConfig,
@@ -161,13 +155,7 @@ def _tabletop(*, videos: int, laq_steps: int, pretrain_steps: int, finetune_step
             encoding=encoding,
         ),
         laq=LaqConfig(
-            model=LatentActionConfig(
-                image_size=48,
-                codes_per_pair=2,
-                architecture=ConvolutionalArchitecture(width=32),
-                quantizer=NsvqConfig(width=8, revival=RevivalConfig(every=100)),
-                target=PixelTarget(residual=True),
-            ),
+            model=tabletop_model(),
             window_seconds=0.3,
             fit=FitConfig(
                 steps=laq_steps,

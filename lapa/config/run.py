@@ -13,6 +13,8 @@ from lapa.config.training import EngineConfig, TorchEngineConfig
 class TrackingConfig(Config):
     """Where runs are logged and models are registered."""
 
+    enabled: bool = runtime(True)
+    """Without it nothing goes to MLflow; numbers and pictures still lie in each stage's folder."""
     uri: str | None = None
     """MLflow tracking server or store; `MLFLOW_TRACKING_URI`, or a SQLite file beside the work folder, when null."""
     experiment: str = "lapa"

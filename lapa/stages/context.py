@@ -83,8 +83,8 @@ class Stage:
         )
 
     def register(self, model: str, artifact: Artifact, metrics: Mapping[str, float]) -> dict[str, Any]:
-        """Register what the stage made, with what it was made from."""
-        if not self.is_main:
+        """Register what the stage made, with what it was made from; nothing happens with tracking off."""
+        if not self.is_main or not self.run.tracking.enabled:
             return {}
         tags = {
             "lapa.stage": self.name,

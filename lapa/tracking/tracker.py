@@ -74,6 +74,22 @@ class NullTracker:
     def finish(self, status: RunStatus = "FINISHED") -> None: ...
 
 
+class FolderTracker(NullTracker):
+    """Keeps numbers and pictures in the stage's own folder alone: with `tracking.enabled=false`."""
+
+    def __init__(self, log: StageLog) -> None:
+        self._log = log
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        self._log.metrics({name: float(value) for name, value in metrics.items()}, step)
+
+    def log_image(self, image: UInt8[np.ndarray, "h w 3"], name: str) -> None:
+        self._log.picture(png_bytes(image), name)
+
+    def finish(self, status: RunStatus = "FINISHED") -> None:
+        self._log.flush(force=True)
+
+
 class MlflowTracker:
     """Writes everything to a journal on disk first; a thread carries it to MLflow from there."""
 
@@ -201,10 +217,12 @@ def open_tracker(
     nor the journal names one. ``journal`` is a local folder that outlives a restart. ``folder`` is the
     stage's own folder, for `metrics.jsonl` and `pictures/`. Waits up to ``open_seconds`` for the server;
     without it the run is opened later. Raises `TrackingError` when the server refuses, `MissingDependency`
-    without mlflow.
+    without mlflow. With tracking off there is neither server nor journal.
     """
     if rank != 0:
         return NullTracker()
+    if not config.enabled:
+        return FolderTracker(StageLog(str(folder))) if folder is not None else NullTracker()
     work = str(store)
     notes = Journal(journal)
     uri = tracking_uri(config, work)

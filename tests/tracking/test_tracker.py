@@ -117,6 +117,19 @@ def test_other_ranks_log_nothing(work: Path) -> None:
     assert not (work / "laq").exists()
 
 
+def test_with_tracking_off_numbers_and_pictures_stay_in_the_stages_folder_and_no_store_is_made(tmp_path: Path) -> None:
+    tracker = start(tmp_path, config=TrackingConfig(enabled=False))
+    tracker.log_params({"seed": 1})
+    tracker.log_metrics({"loss": 0.5}, step=20)
+    tracker.log_image(np.zeros((4, 4, 3), np.uint8), "atlas")
+    tracker.finish()
+    assert read_history(str(tmp_path / "laq")) == {"loss": [(20, 0.5)]}
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()) == [
+        "laq/metrics.jsonl",
+        "laq/pictures/atlas.png",
+    ]
+
+
 def test_nothing_is_lost_when_the_server_stays_away_until_after_the_run(work: Path, tmp_path: Path) -> None:
     nobody = TrackingConfig(uri="http://127.0.0.1:9")
     began = time.monotonic()
