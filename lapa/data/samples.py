@@ -12,6 +12,7 @@ from torch import Tensor
 from lapa.data.dataset import Dataset
 from lapa.data.frames import Clip, EpisodeReader, Span
 from lapa.data.labels import Labels
+from lapa.data.splits import is_chosen
 from lapa.data.windows import window_of
 from lapa.errors import DataError
 from lapa.types.batches import NO_CODE, Batch
@@ -29,10 +30,13 @@ class SampleSpec:
     """Also the codes of the timestep. Timesteps without a label are no samples, but for action chunks:
     these keep them, with NO_CODE."""
     proprioception: bool = False
+    motion_share: float | None = None
+    """Also the mean of the actions taken between both frames, of this share of the episodes: those that
+    `lapa.data.splits.is_chosen` picks. NaN for all others."""
 
     @property
     def needs_arrays(self) -> bool:
-        return self.horizon is not None or self.proprioception
+        return self.horizon is not None or self.proprioception or self.motion_share is not None
 
 
 class Samples(NamedTuple):
@@ -125,6 +129,7 @@ class SampleTable:
             actions=actions,
             action_is_real=is_real,
             proprioception=self._proprioception(clips, time_list),
+            motion=self._motion(clips, row_list, time_list, windows),
         )
 
     @cached_property
@@ -160,6 +165,22 @@ class SampleTable:
         states = [clip.arrays["proprioception"][t] for clip, t in zip(clips, timesteps, strict=True)]
         return torch.from_numpy(np.stack(states))
 
+    @cached_property
+    def _has_motion(self) -> list[bool]:
+        share = self.spec.motion_share
+        assert share is not None
+        return [is_chosen("motion", episode, share) for episode in self.dataset.index["episode"].to_pylist()]
+
+    def _motion(self, clips: list[Clip], rows: list[int], timesteps: list[int], windows: list[int]) -> Tensor | None:
+        if self.spec.motion_share is None:
+            return None
+        motion = np.full((len(clips), self.dataset.info.action_dims), np.nan, np.float32)
+        for place, (clip, row) in enumerate(zip(clips, rows, strict=True)):
+            if self._has_motion[row] and "actions" in clip.arrays:
+                begin = timesteps[place]
+                motion[place] = clip.arrays["actions"][begin : begin + windows[place]].mean(0, dtype=np.float64)
+        return torch.from_numpy(motion)
+
 
 def _windows(seconds: float, fps: np.ndarray) -> Int64[np.ndarray, " e"]:
     rates, places = np.unique(fps, return_inverse=True)
@@ -169,6 +190,11 @@ def _windows(seconds: float, fps: np.ndarray) -> Int64[np.ndarray, " e"]:
 def _refuse_missing_arrays(dataset: Dataset, spec: SampleSpec) -> None:
     if spec.horizon is not None and dataset.info.action_dims == 0:
         raise DataError(f"{dataset.url} has no actions, which action chunks need. Use a dataset of robot episodes.")
+    if spec.motion_share is not None and dataset.info.action_dims == 0:
+        raise DataError(
+            f"{dataset.url} has no actions, which laq.supervision learns from. Use videos that come with recorded "
+            "actions (a source with an action column), or set laq.supervision to null."
+        )
     if spec.proprioception and dataset.info.proprioception_dims == 0:
         raise DataError(f"{dataset.url} has no proprioception. Use a dataset that has it, or train without it.")
 

@@ -16,7 +16,7 @@ def split_rows(dataset: Dataset, share: float) -> tuple[Rows, Rows]:
     With a share above 0 and at least two episodes neither is empty: where the hash would leave one so, the
     episode nearest to the boundary changes sides. An only episode is there to train on.
     """
-    places = np.array([_place(episode) for episode in dataset.index["episode"].to_pylist()])
+    places = np.array([_place("validation", episode) for episode in dataset.index["episode"].to_pylist()])
     held_out = places < share
     if share > 0 and len(places) > 1:
         if not held_out.any():
@@ -28,6 +28,11 @@ def split_rows(dataset: Dataset, share: float) -> tuple[Rows, Rows]:
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
-def _place(episode_id: str) -> float:
+def is_chosen(purpose: str, episode_id: str, share: float) -> bool:
+    """Whether an episode is among the `share` that serves a purpose; a larger share only adds episodes."""
+    return _place(purpose, episode_id) < share
+
+
+def _place(purpose: str, episode_id: str) -> float:
     """Uniform in [0, 1) over ids."""
-    return int(files.digest("validation", episode_id)[:13], 16) / 16**13
+    return int(files.digest(purpose, episode_id)[:13], 16) / 16**13

@@ -42,6 +42,8 @@ class Batch:
     action_is_real: Bool[Tensor, "b k"] | None = None
     """False where the chunk reaches past the end of the episode; such entries carry no loss."""
     proprioception: Float[Tensor, "b p"] | None = None
+    motion: Float[Tensor, "b a"] | None = None
+    """Mean of the actions between both frames, in the robot's own units; NaN where it is withheld."""
 
     @property
     def size(self) -> int:

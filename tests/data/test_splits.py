@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from lapa.data.dataset import Dataset
-from lapa.data.splits import split_rows
+from lapa.data.splits import is_chosen, split_rows
 from lapa.data.windows import window_of
 from lapa.errors import ConfigError
 from tests.builders import make_dataset
@@ -56,3 +56,10 @@ def test_windows_are_seconds_rounded_to_timesteps():
 def test_a_window_below_one_timestep_is_refused():
     with pytest.raises(ConfigError, match=r"at least 0\.2 seconds"):
         window_of(0.05, 5)
+
+
+def test_a_share_of_episodes_is_chosen_by_name_and_purpose_alone():
+    names = [f"episode-{number}" for number in range(5000)]
+    few, more = ({name for name in names if is_chosen("motion", name, share)} for share in (0.02, 0.1))
+    assert 60 < len(few) < 140 and few < more
+    assert few != {name for name in names if is_chosen("validation", name, 0.02)}

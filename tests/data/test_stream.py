@@ -13,7 +13,7 @@ from lapa.config.data import StreamConfig
 from lapa.data.dataset import Dataset
 from lapa.data.frames import EpisodeReader, Span
 from lapa.data.labels import EpisodeLabels, Labels, LabelStamp, LabelWriter
-from lapa.data.splits import split_rows
+from lapa.data.splits import is_chosen, split_rows
 from lapa.data.stream import (
     SampleSpec,
     episode_arrays,
@@ -131,6 +131,19 @@ def test_action_chunks_are_aligned_and_padded_with_the_last_action(dataset):
     assert seen_padding
 
 
+def test_motion_is_told_of_the_chosen_episodes_alone(dataset):
+    """The action at t is (episode, t, 0) plus noise below 0.1."""
+    (batch,) = read(dataset, 1, SampleSpec(window_seconds=0.3, motion_share=0.5))
+    names = dataset.index["episode"].to_pylist()
+    told = torch.tensor([is_chosen("motion", names[row], 0.5) for row in batch.episode.tolist()])
+    assert 0 < told.sum() < len(told)
+    assert batch.motion[~told].isnan().all()
+    rows, times = batch.episode[told], batch.timestep[told]
+    expected = torch.stack([rows, times + 1, 0 * times], dim=1).float()
+    difference = batch.motion[told] - expected
+    assert difference.min() >= 0 and difference.max() < 0.1 + 1e-3
+
+
 def test_codes_belong_to_their_timestep(dataset, tmp_path):
     labels = write_labels(dataset, str(tmp_path))
     for batch in read(dataset, 5, SampleSpec(labels=labels)):
@@ -238,6 +251,12 @@ def test_a_dataset_without_actions_is_refused_where_actions_are_asked_for(tmp_pa
         read(videos, 1, SampleSpec(horizon=2))
     with pytest.raises(DataError, match="no proprioception"):
         read(videos, 1, SampleSpec(proprioception=True))
+
+
+def test_videos_without_actions_cannot_supervise_latents(tmp_path):
+    silent = Dataset.open(make_dataset(tmp_path / "videos", episodes=2, actions=False))
+    with pytest.raises(DataError, match=r"set laq\.supervision to null"):
+        read(silent, 1, SampleSpec(window_seconds=0.3, motion_share=0.5))
 
 
 def test_a_batch_that_cannot_be_shared_is_refused_before_anything_is_read(dataset):
