@@ -39,14 +39,18 @@ class TabletopTasks(Config):
 
     kinds: tuple[TaskKind, ...] = ("reach", "push-direction", "push-to")
     """Task kinds, in turn."""
-    splits: tuple[Split, ...] = ("seen",)
-    """`seen` leaves out what the others hold: tasks that name a held-out object, held-out combinations of seen
-    objects and goals, and wordings. Episodes of several splits take turns."""
+    splits: tuple[Split, ...] = ()
+    """Empty asks for everything. `seen` leaves out what the others hold: tasks that name a held-out object, held-out
+    combinations of seen objects and goals, and held-out wordings. Episodes of several splits take turns."""
+    wordings: Literal["first", "any"] = "first"
+    """`first` says a task always in the same words; `any` draws among those that the split allows."""
 
     @model_validator(mode="after")
     def _asks_for_something(self) -> "TabletopTasks":
-        if not self.kinds or not self.splits:
-            raise ValueError("kinds and splits must each name at least one")
+        if not self.kinds:
+            raise ValueError("kinds must name at least one")
+        if set(self.splits) == {"unseen-combination"} and set(self.kinds) == {"reach"}:
+            raise ValueError("reach has no combinations of an object and a goal; add another kind or split")
         return self
 
 
