@@ -10,8 +10,7 @@ import pytest
 from lapa.config.data import TabletopSource
 from lapa.data.video import decode, encode_mp4
 from lapa.envs.tabletop.drawing import draw
-from lapa.envs.tabletop.lerobot import video_path
-from lapa.envs.tabletop.recording import ENCODING, MANIFEST, record, record_demonstrations, record_videos
+from lapa.envs.tabletop.recording import ENCODING, MANIFEST, ROBOT, record, record_demonstrations, record_videos
 from lapa.envs.tabletop.rollouts import oracle_rollout
 from lapa.envs.tabletop.tasks import parse_instruction
 from lapa.errors import ConfigError
@@ -58,7 +57,7 @@ def test_demonstrations_are_a_lerobot_dataset_whose_tables_and_videos_agree(tmp_
         path = info["data_path"].format(episode_chunk=0, episode_index=number)
         table = pq.read_table(tmp_path / path)
         length = episode["length"]
-        assert table.num_rows == length == len(list(decode(tmp_path / video_path(number))))
+        assert table.num_rows == length == len(list(decode(tmp_path / ROBOT.video_path(number))))
         assert table["index"].to_pylist() == list(range(index, index + length))
         assert tasks[table["task_index"][0].as_py()]["task"] == episode["tasks"][0]
         np.testing.assert_allclose(np.diff(table["timestamp"].to_numpy()), 0.1, atol=1e-6)
@@ -81,7 +80,7 @@ def test_videos_and_demonstrations_of_one_seed_are_other_episodes(tmp_path: Path
     record_videos(tmp_path / "videos", VIDEOS)
     record_demonstrations(tmp_path / "demonstrations", DEMONSTRATIONS)
     first = next(decode(tmp_path / "videos" / "episode_000000.mp4"))
-    second = next(decode(tmp_path / "demonstrations" / video_path(0)))
+    second = next(decode(tmp_path / "demonstrations" / ROBOT.video_path(0)))
     assert np.abs(first.astype(int) - second).max() > 100
 
 

@@ -19,9 +19,9 @@ from jaxtyping import Float32
 from lapa.config.data import TabletopSource, VideoEncoding
 from lapa.data.pool import available_cores, worker_pool
 from lapa.data.video import encode_mp4
-from lapa.envs.tabletop import lerobot
+from lapa.envs import lerobot
 from lapa.envs.tabletop.drawing import draw
-from lapa.envs.tabletop.env import FPS
+from lapa.envs.tabletop.env import ACTION_NAMES, FPS
 from lapa.envs.tabletop.rollouts import Rollout, oracle_rollout
 from lapa.envs.tabletop.tasks import TASK_KINDS, instruction_of
 from lapa.errors import ConfigError
@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 ENCODING = VideoEncoding(crf=12, keyframe_seconds=1.0, preset="superfast")
 """Better and faster than usual: small motions must survive at 48 pixels, and the clips are tiny anyway."""
 MANIFEST = "recording.json"
+ROBOT = lerobot.Robot(name="tabletop", fps=FPS, camera="top", action_names=ACTION_NAMES, state_names=("x", "y"))
 
 _VERSION = 1
 """Raise it when the same settings would make other episodes."""
@@ -90,9 +91,9 @@ def record_demonstrations(folder: Path, source: TabletopSource, *, workers: int 
     finished = _begin(folder, source)
     if finished:
         return finished
-    writer = lerobot.LeRobotWriter(folder, fps=FPS, image_size=source.image_size)
+    writer = lerobot.LeRobotWriter(folder, ROBOT, image_size=source.image_size)
     recorded = []
-    for episode in _record_all(folder, lerobot.video_path, source, workers):
+    for episode in _record_all(folder, ROBOT.video_path, source, workers):
         assert episode.image_statistics is not None
         writer.add(episode.instruction, episode.actions, episode.positions, episode.image_statistics)
         recorded.append(episode)

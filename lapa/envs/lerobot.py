@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,33 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lapa.envs.tabletop.env import ACTION_NAMES
 from lapa.files import write_bytes, write_json
 
-CAMERA = "observation.images.top"
-ROBOT = "tabletop"
 _EPISODES_PER_CHUNK = 1000
 _STATISTICS = ("min", "max", "mean", "std")
 _VIDEO_PATH = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
 _DATA_PATH = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
 
 
-def video_path(episode: int) -> str:
-    """Where an episode's video lies inside the dataset."""
-    return _VIDEO_PATH.format(episode_chunk=episode // _EPISODES_PER_CHUNK, video_key=CAMERA, episode_index=episode)
+@dataclass(frozen=True, kw_only=True)
+class Robot:
+    """Whose episodes these are, and what their numbers mean."""
+
+    name: str
+    fps: int
+    camera: str
+    """`top` gives the video key `observation.images.top`."""
+    action_names: tuple[str, ...]
+    state_names: tuple[str, ...]
+
+    @property
+    def video_key(self) -> str:
+        return f"observation.images.{self.camera}"
+
+    def video_path(self, episode: int) -> str:
+        """Where an episode's video lies inside the dataset."""
+        chunk = episode // _EPISODES_PER_CHUNK
+        return _VIDEO_PATH.format(episode_chunk=chunk, video_key=self.video_key, episode_index=episode)
 
 
 def image_statistics(frames: np.ndarray) -> dict[str, Any]:
@@ -37,9 +51,9 @@ def image_statistics(frames: np.ndarray) -> dict[str, Any]:
 class LeRobotWriter:
     """Takes episodes in order; `finish` writes `meta/`."""
 
-    def __init__(self, folder: Path, *, fps: int, image_size: int) -> None:
+    def __init__(self, folder: Path, robot: Robot, *, image_size: int) -> None:
         self._folder = folder
-        self._fps = fps
+        self._robot = robot
         self._image_size = image_size
         self._tasks: dict[str, int] = {}
         self._episodes: list[dict[str, Any]] = []
@@ -53,7 +67,7 @@ class LeRobotWriter:
         columns: dict[str, np.ndarray] = {
             "action": actions.astype(np.float32),
             "observation.state": states.astype(np.float32),
-            "timestamp": (np.arange(length) / self._fps).astype(np.float32),
+            "timestamp": (np.arange(length) / self._robot.fps).astype(np.float32),
             "frame_index": np.arange(length, dtype=np.int64),
             "episode_index": np.full(length, episode, dtype=np.int64),
             "index": np.arange(self._num_frames, self._num_frames + length, dtype=np.int64),
@@ -62,7 +76,7 @@ class LeRobotWriter:
         self._write_table(episode, columns)
         self._episodes.append({"episode_index": episode, "tasks": [instruction], "length": length})
         statistics = {name: _statistics(values) for name, values in columns.items()}
-        self._statistics.append({"episode_index": episode, "stats": {**statistics, CAMERA: images}})
+        self._statistics.append({"episode_index": episode, "stats": {**statistics, self._robot.video_key: images}})
         self._num_frames += length
 
     def finish(self) -> None:
@@ -84,14 +98,14 @@ class LeRobotWriter:
         episodes = len(self._episodes)
         return {
             "codebase_version": "v2.1",
-            "robot_type": ROBOT,
+            "robot_type": self._robot.name,
             "total_episodes": episodes,
             "total_frames": self._num_frames,
             "total_tasks": len(self._tasks),
             "total_videos": episodes,
             "total_chunks": -(-episodes // _EPISODES_PER_CHUNK),
             "chunks_size": _EPISODES_PER_CHUNK,
-            "fps": self._fps,
+            "fps": self._robot.fps,
             "splits": {"train": f"0:{episodes}"},
             "data_path": _DATA_PATH,
             "video_path": _VIDEO_PATH,
@@ -100,16 +114,17 @@ class LeRobotWriter:
 
     def _features(self) -> dict[str, Any]:
         size = self._image_size
+        actions, states = self._robot.action_names, self._robot.state_names
         numbers = {name: {"dtype": "int64", "shape": [1], "names": None} for name in _INDEX_COLUMNS}
         return {
-            "action": {"dtype": "float32", "shape": [len(ACTION_NAMES)], "names": list(ACTION_NAMES)},
-            "observation.state": {"dtype": "float32", "shape": [2], "names": ["x", "y"]},
-            CAMERA: {
+            "action": {"dtype": "float32", "shape": [len(actions)], "names": list(actions)},
+            "observation.state": {"dtype": "float32", "shape": [len(states)], "names": list(states)},
+            self._robot.video_key: {
                 "dtype": "video",
                 "shape": [size, size, 3],
                 "names": ["height", "width", "channels"],
                 "info": {
-                    "video.fps": self._fps,
+                    "video.fps": self._robot.fps,
                     "video.height": size,
                     "video.width": size,
                     "video.channels": 3,
