@@ -1,0 +1,96 @@
+"""Maps from latents to motion: ridge regression and a small network, fitted on some episodes for other ones.
+
+m frame pairs, f features, a dimensions, k codes per frame pair.
+"""
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float, Int64
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import Ridge
+from sklearn.neural_network import MLPRegressor
+
+from lapa.analysis.results import Probe
+from lapa.training.probe import LARGEST_JOINT
+
+RIDGES = (1e-3, 1e-1, 1e1, 1e3)
+INNER_SHARE = 0.25
+"""Of the fitting episodes: they choose the ridge, then everything is fitted again."""
+
+Features = Float[np.ndarray, "m f"]
+Motion = Float[np.ndarray, "m a"]
+Predictor = Callable[[np.ndarray], np.ndarray]
+"""Features (m f) -> motion (m a)."""
+
+
+def fit(probe: Probe, features: Features, motion: Motion, episodes: Int64[np.ndarray, " m"]) -> Predictor:
+    """Motion is scaled to its own spread per dimension; one that never varies is no trouble. Features are scaled all
+    alike: blowing up the indicator of a rare code would free it from the ridge."""
+    centre, scale = features.mean(axis=0), float(np.sqrt(features.var(axis=0).mean())) or 1.0
+    offset, spread = motion.mean(axis=0), _scale(motion)
+    x, y = (features - centre) / scale, (motion - offset) / spread
+    model = fit_ridge(x, y, episodes) if probe == "linear" else _fit_network(x, y)
+
+    def predict(new: np.ndarray) -> np.ndarray:
+        answer = np.asarray(model((new - centre) / scale))
+        return answer.reshape(len(new), -1) * spread + offset
+
+    return predict
+
+
+def fit_ridge(features: Features, motion: Motion, episodes: Int64[np.ndarray, " m"]) -> Predictor:
+    """Linear, with the ridge that serves held-out fitting episodes best."""
+    groups = np.unique(episodes)
+    inner = np.random.default_rng(0).permutation(groups)[: int(len(groups) * INNER_SHARE)]
+    held = np.isin(episodes, inner)
+    if not held.any():
+        return _linear(features, motion, RIDGES[1])
+    errors = [
+        np.square(_linear(features[~held], motion[~held], ridge)(features[held]) - motion[held]).mean()
+        for ridge in RIDGES
+    ]
+    return _linear(features, motion, RIDGES[int(np.argmin(errors))])
+
+
+def code_features(codes: Int64[np.ndarray, "m k"], codebook_size: int) -> Features:
+    """One indicator for every code at every position."""
+    return np.eye(codebook_size)[codes].reshape(len(codes), -1)
+
+
+class JointCodes:
+    """Indicators of positions and of the whole latent actions that the fitting pairs show, up to `LARGEST_JOINT`."""
+
+    def __init__(self, codes: Int64[np.ndarray, "m k"], codebook_size: int) -> None:
+        self.codebook_size = codebook_size
+        seen, counts = np.unique(codes, axis=0, return_counts=True)
+        order = np.argsort(-counts, kind="stable")[:LARGEST_JOINT]
+        self._columns = {tuple(row): column for column, row in enumerate(seen[order].tolist())}
+
+    def __call__(self, codes: Int64[np.ndarray, "m k"]) -> Features:
+        joint = np.zeros((len(codes), len(self._columns)))
+        for row, code in enumerate(map(tuple, codes.tolist())):
+            if (column := self._columns.get(code)) is not None:
+                joint[row, column] = 1.0
+        return np.concatenate([code_features(codes, self.codebook_size), joint], axis=1)
+
+
+def _linear(features: Features, motion: Motion, ridge: float) -> Predictor:
+    model = Ridge(alpha=ridge).fit(features, motion)
+    predict: Predictor = model.predict
+    return predict
+
+
+def _fit_network(features: Features, motion: Motion) -> Predictor:
+    model = MLPRegressor((64,), alpha=1e-2, learning_rate_init=3e-3, max_iter=120, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a fixed budget, alike for every comparison
+        model.fit(features, motion if motion.shape[1] > 1 else motion[:, 0])
+    predict: Predictor = model.predict
+    return predict
+
+
+def _scale(values: np.ndarray) -> np.ndarray:
+    spread = values.std(axis=0)
+    return np.where(spread > 1e-9, spread, 1.0)
