@@ -1,6 +1,8 @@
-"""Latent labels beside a dataset: one Parquet file per shard, and `labels.json` written last.
+"""Labels beside a dataset: one Parquet file per shard, and `labels.json` written last.
 
-t labelled timesteps, n codes per frame pair, d dimensions of one latent vector.
+They hold latent actions, or actions that an inverse-dynamics model put on the frames; the stamp says which.
+
+t labelled timesteps, n codes per frame pair, d dimensions of one latent vector, a action dimensions.
 """
 
 import io
@@ -8,19 +10,26 @@ import logging
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import IO, Any, Self
+from typing import IO, Any, Literal, Self, assert_never
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Float, Float32, Int64
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lapa import files
 from lapa.data.dataset import Dataset
-from lapa.data.label_table import label_table, label_values
+from lapa.data.label_table import (
+    AnyLabels,
+    EpisodeActions,
+    EpisodeLabels,
+    action_columns,
+    label_table,
+    label_values,
+    latent_columns,
+)
 from lapa.data.parquet import read_parquet
 from lapa.errors import DataError, LabelMismatch
 
@@ -31,6 +40,10 @@ logger = logging.getLogger(__name__)
 _FOOTER_KEY = b"lapa"
 _SHARDS_IN_MEMORY = 256
 
+LabellerKind = Literal["latent-action", "inverse-dynamics"]
+
+__all__ = ["AnyLabels", "EpisodeActions", "EpisodeLabels", "LabelStamp", "LabelWriter", "LabellerKind", "Labels"]
+
 
 class LabelStamp(BaseModel):
     """What made the labels, and from what: training refuses labels whose stamp does not fit."""
@@ -40,13 +53,20 @@ class LabelStamp(BaseModel):
     dataset_revision: str
     labeller_digest: str
     """Digest of the model that named the changes."""
-    labeller_kind: str
-    """`latent-action`, or `inverse-dynamics` for one that was trained on actions."""
+    labeller_kind: LabellerKind
+    """`latent-action` labels hold codes and vectors; `inverse-dynamics` labels hold actions."""
     window_seconds: float
     image_size: int
     """Side of the frames the labeller saw, in pixels."""
     codes_per_pair: int
+    """0, as is `codebook_size`, where the labels are actions."""
     codebook_size: int
+    action_names: tuple[str, ...] = ()
+    """Dimensions of the actions; none where the labels are latent actions."""
+
+    def as_json(self) -> str:
+        """As labels carry it: what only labels of actions say leaves the bytes and digests of others as they were."""
+        return self.model_dump_json(exclude_defaults=True)
 
 
 class _Footer(BaseModel):
@@ -68,17 +88,6 @@ class _Manifest(BaseModel):
     """Hash of the stamp and of all shards' labels."""
     first_rows: list[int]
     """First row of each shard in the dataset's index."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EpisodeLabels:
-    """Latent actions of one episode: entry t names the change from timestep t to t + window."""
-
-    episode: str
-    """Id of the episode."""
-    codes: Int[np.ndarray, "t n"]
-    vectors: Float[np.ndarray, "t n d"]
-    """Latents before quantization; stored as float16."""
 
 
 class LabelWriter:
@@ -103,21 +112,16 @@ class LabelWriter:
             if _file_name(shard) not in there or not self._is_labelled(shard)
         ]
 
-    def write_shard(self, shard: int, episodes: Sequence[EpisodeLabels]) -> None:
+    def write_shard(self, shard: int, episodes: Sequence[AnyLabels]) -> None:
         """Labels of all episodes of one shard, in its order; an episode shorter than the window has t = 0."""
-        table = label_table(
-            [labels.episode for labels in episodes],
-            [labels.codes for labels in episodes],
-            [labels.vectors for labels in episodes],
-            codes_per_pair=self.stamp.codes_per_pair,
-        )
+        table = label_table(episodes, self._columns(episodes))
         footer = _Footer(
             stamp=self.stamp,
-            episodes={labels.episode: len(labels.codes) for labels in episodes},
+            episodes={labels.episode: len(labels) for labels in episodes},
             digest=files.digest(*(column.to_numpy().tobytes() for column in label_values(table))),
         )
         buffer = io.BytesIO()
-        metadata = {_FOOTER_KEY: footer.model_dump_json().encode()}
+        metadata = {_FOOTER_KEY: footer.model_dump_json(exclude_defaults=True).encode()}
         pq.write_table(table.replace_schema_metadata(metadata), buffer, compression="zstd")
         files.write_bytes(self._shard_url(shard), buffer.getvalue())
 
@@ -141,10 +145,23 @@ class LabelWriter:
                     f"{self.url} holds labels of other episodes than {dataset.url} has from row {first} on. "
                     f"Remove {self.url} and run the label stage again."
                 )
-        digest = files.digest(self.stamp.model_dump_json(), *(footer.digest for footer in footers))
+        digest = files.digest(self.stamp.as_json(), *(footer.digest for footer in footers))
         manifest = _Manifest(schema_version=SCHEMA_VERSION, stamp=self.stamp, digest=digest, first_rows=first_rows)
-        files.write_json(files.join(self.url, MANIFEST_FILE), manifest.model_dump(mode="json"))
+        files.write_json(files.join(self.url, MANIFEST_FILE), manifest.model_dump(mode="json", exclude_defaults=True))
         return digest
+
+    def _columns(self, episodes: Sequence[AnyLabels]) -> dict[str, pa.Array]:
+        match self.stamp.labeller_kind:
+            case "latent-action":
+                latent = [labels for labels in episodes if isinstance(labels, EpisodeLabels)]
+                assert len(latent) == len(episodes), "the stamp promises latent actions"
+                return latent_columns(latent, codes_per_pair=self.stamp.codes_per_pair)
+            case "inverse-dynamics":
+                actions = [labels for labels in episodes if isinstance(labels, EpisodeActions)]
+                assert len(actions) == len(episodes), "the stamp promises actions"
+                return action_columns(actions, dims=len(self.stamp.action_names))
+            case _:
+                assert_never(self.stamp.labeller_kind)
 
     def _is_labelled(self, shard: int) -> bool:
         try:
@@ -166,7 +183,7 @@ class Labels:
         self.digest = digest
         """Names these very labels."""
         self._first_rows = np.asarray(first_rows)
-        self._codes: OrderedDict[int, list[np.ndarray]] = OrderedDict()
+        self._targets: OrderedDict[int, list[np.ndarray]] = OrderedDict()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.url, self.stamp, self.digest, self._first_rows.tolist())
@@ -183,21 +200,31 @@ class Labels:
         manifest = _read_manifest(manifest_url)
         return cls(url, manifest.stamp, manifest.digest, manifest.first_rows)
 
-    def check(self, dataset: Dataset, *, window_seconds: float, labeller_digest: str | None = None) -> None:
-        """Raises LabelMismatch unless the labels belong to this dataset, window and (when given) labeller."""
-        wanted = {"dataset_revision": dataset.revision, "window_seconds": window_seconds}
+    def check(
+        self,
+        dataset: Dataset,
+        *,
+        window_seconds: float,
+        labeller_digest: str | None = None,
+        labeller_kind: LabellerKind = "latent-action",
+    ) -> None:
+        """Raises LabelMismatch unless the labels belong to this dataset, window, kind and (when given) labeller."""
+        wanted: dict[str, Any] = {
+            "dataset_revision": dataset.revision,
+            "window_seconds": window_seconds,
+            "labeller_kind": labeller_kind,
+        }
         if labeller_digest is not None:
             wanted["labeller_digest"] = labeller_digest
         _refuse_difference(self.stamp, self.stamp.model_copy(update=wanted), self.url)
 
     def codes_of(self, row: int) -> Int64[np.ndarray, "t n"]:
         """Codes of one episode, by its row in the dataset's index; t = 0 where it is shorter than the window."""
-        shard, place = self._place(row)
-        if shard not in self._codes:
-            self._codes[shard] = self._read(shard, "codes")
-            if len(self._codes) > _SHARDS_IN_MEMORY:
-                self._codes.popitem(last=False)
-        return self._codes[shard][place].astype(np.int64)
+        return self._target_of(row, "codes").astype(np.int64)
+
+    def actions_of(self, row: int) -> Float32[np.ndarray, "t a"]:
+        """Actions of one episode, in the robot's units; t = 0 where it is shorter than the window."""
+        return self._target_of(row, "actions")
 
     def vectors_of(self, row: int) -> Float[np.ndarray, "t n d"]:
         """Latents of one episode before quantization, float16. Reads the episode's whole shard."""
@@ -205,6 +232,21 @@ class Labels:
         vectors = self._read(shard, "vectors")[place]
         n = self.stamp.codes_per_pair
         return vectors.reshape(len(vectors), n, vectors.shape[1] // n)
+
+    def _target_of(self, row: int, column: Literal["codes", "actions"]) -> np.ndarray:
+        """What training reads again and again; labels of one kind have one such column."""
+        holds = "codes" if self.stamp.labeller_kind == "latent-action" else "actions"
+        if column != holds:
+            raise LabelMismatch(
+                f"labels at {self.url} are of labeller_kind={self.stamp.labeller_kind} and hold {holds}, not {column}. "
+                "Set pretrain.target.kind to what laq.labeller gives."
+            )
+        shard, place = self._place(row)
+        if shard not in self._targets:
+            self._targets[shard] = self._read(shard, column)
+            if len(self._targets) > _SHARDS_IN_MEMORY:
+                self._targets.popitem(last=False)
+        return self._targets[shard][place]
 
     def _place(self, row: int) -> tuple[int, int]:
         """Shard of an episode, and its place inside the shard."""

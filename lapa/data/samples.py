@@ -12,6 +12,7 @@ from torch import Tensor
 from lapa.data.dataset import Dataset
 from lapa.data.frames import Clip, EpisodeReader, Span
 from lapa.data.labels import Labels
+from lapa.data.shuffled_labels import ShuffledLabels
 from lapa.data.splits import is_chosen
 from lapa.data.windows import window_of
 from lapa.errors import DataError
@@ -26,17 +27,27 @@ class SampleSpec:
     """Also the frame this much later; the last timesteps of an episode, which have none, are no samples."""
     horizon: int | None = None
     """Also the chunk of this many actions; past the episode's end the last action is repeated."""
-    labels: Labels | None = None
+    labels: Labels | ShuffledLabels | None = None
     """Also the codes of the timestep. Timesteps without a label are no samples, but for action chunks:
     these keep them, with NO_CODE."""
+    action_labels: Labels | None = None
+    """The action chunk is of actions that an inverse-dynamics model put on the frames; recorded ones are not
+    read. Timesteps without a label are no samples."""
     proprioception: bool = False
     motion_share: float | None = None
     """Also the mean of the actions taken between both frames, of this share of the episodes: those that
     `lapa.data.splits.is_chosen` picks. NaN for all others."""
 
+    def __post_init__(self) -> None:
+        assert self.action_labels is None or self.horizon is not None, "labelled actions travel in chunks"
+
+    @property
+    def has_recorded_chunks(self) -> bool:
+        return self.horizon is not None and self.action_labels is None
+
     @property
     def needs_arrays(self) -> bool:
-        return self.horizon is not None or self.proprioception or self.motion_share is not None
+        return self.has_recorded_chunks or self.proprioception or self.motion_share is not None
 
 
 class Samples(NamedTuple):
@@ -71,10 +82,11 @@ class SampleTable:
         if spec.window_seconds is not None:
             windows = _windows(spec.window_seconds, fps)
             counts = counts - windows
-        if spec.labels is not None and spec.horizon is None:
-            labelled = index["num_frames"].to_numpy()[rows] - _windows(spec.labels.stamp.window_seconds, fps)
+        needed = spec.labels if spec.horizon is None else spec.action_labels
+        if needed is not None:
+            labelled = index["num_frames"].to_numpy()[rows] - _windows(needed.stamp.window_seconds, fps)
             counts = np.minimum(counts, labelled)
-        if spec.horizon is not None:
+        if spec.has_recorded_chunks:
             counts = counts * index["has_actions"].to_numpy(zero_copy_only=False)[rows]
         return cls(dataset, spec, rows, np.maximum(counts, 0), windows)
 
@@ -118,7 +130,7 @@ class SampleTable:
             current[place] = clip.frames[begin]
             if future is not None:
                 future[place] = clip.frames[begin + windows[place]]
-        actions, is_real = self._chunks(clips, timesteps)
+        actions, is_real = self._chunks(clips, row_list, timesteps)
         return Batch(
             current=_channels_first(current),
             future=None if future is None else _channels_first(future),
@@ -143,21 +155,37 @@ class SampleTable:
         none = np.full(self.spec.labels.stamp.codes_per_pair, NO_CODE, np.int64)
         codes = [of_row[r][t] if t < len(of_row[r]) else none for r, t in zip(rows, timesteps, strict=True)]
         if self.spec.horizon is None and any(code is none for code in codes):
-            raise DataError(
-                f"labels at {self.spec.labels.url} lack timesteps that {self.dataset.url} has. "
-                "Run the label stage again into an empty folder."
-            )
+            raise self._lacking(self.spec.labels)
         return torch.from_numpy(np.stack(codes))
 
-    def _chunks(self, clips: list[Clip], timesteps: Int64[np.ndarray, " m"]) -> tuple[Tensor | None, Tensor | None]:
+    def _chunks(
+        self, clips: list[Clip], rows: list[int], timesteps: Int64[np.ndarray, " m"]
+    ) -> tuple[Tensor | None, Tensor | None]:
         if self.spec.horizon is None:
             return None, None
+        actions = self._actions(clips, rows)
         wanted = timesteps[:, None] + np.arange(self.spec.horizon)  # m k
-        lengths = np.array([len(clip.arrays["actions"]) for clip in clips])[:, None]
+        lengths = np.array([len(of_episode) for of_episode in actions])[:, None]
         real = wanted < lengths
+        if not real[:, 0].all() and self.spec.action_labels is not None:
+            raise self._lacking(self.spec.action_labels)
         places = np.minimum(wanted, lengths - 1)
-        chunks = np.stack([clip.arrays["actions"][place] for clip, place in zip(clips, places, strict=True)])
+        chunks = np.stack([of_episode[place] for of_episode, place in zip(actions, places, strict=True)])
         return torch.from_numpy(chunks), torch.from_numpy(real)
+
+    def _actions(self, clips: list[Clip], rows: list[int]) -> list[np.ndarray]:
+        """All actions of each sample's episode."""
+        labels = self.spec.action_labels
+        if labels is None:
+            return [clip.arrays["actions"] for clip in clips]
+        of_row = {row: labels.actions_of(row) for row in set(rows)}
+        return [of_row[row] for row in rows]
+
+    def _lacking(self, labels: Labels | ShuffledLabels) -> DataError:
+        return DataError(
+            f"labels at {labels.url} lack timesteps that {self.dataset.url} has. "
+            "Run the label stage again into an empty folder."
+        )
 
     def _proprioception(self, clips: list[Clip], timesteps: list[int]) -> Tensor | None:
         if not self.spec.proprioception:
@@ -188,7 +216,7 @@ def _windows(seconds: float, fps: np.ndarray) -> Int64[np.ndarray, " e"]:
 
 
 def _refuse_missing_arrays(dataset: Dataset, spec: SampleSpec) -> None:
-    if spec.horizon is not None and dataset.info.action_dims == 0:
+    if spec.has_recorded_chunks and dataset.info.action_dims == 0:
         raise DataError(f"{dataset.url} has no actions, which action chunks need. Use a dataset of robot episodes.")
     if spec.motion_share is not None and dataset.info.action_dims == 0:
         raise DataError(

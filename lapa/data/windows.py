@@ -1,5 +1,8 @@
 """Windows: the distance between the two frames of a pair, given in seconds, used in timesteps."""
 
+import numpy as np
+from jaxtyping import Float32
+
 from lapa.errors import ConfigError
 
 
@@ -12,3 +15,10 @@ def window_of(seconds: float, fps: float) -> int:
             f"would be the same. Use at least {1 / fps:.3g} seconds."
         )
     return window
+
+
+def mean_actions(actions: Float32[np.ndarray, "t a"], window: int) -> Float32[np.ndarray, "m a"]:
+    """Mean of the actions taken between both frames of every pair (t, t + window); m = 0 for a short episode."""
+    sums = np.concatenate([np.zeros((1, actions.shape[1])), np.cumsum(actions, axis=0, dtype=np.float64)])
+    means: np.ndarray = (sums[window:-1] - sums[: -window - 1]) / window
+    return means.astype(np.float32)

@@ -49,6 +49,11 @@ def load_config(url: str, kind: str) -> dict[str, Any]:
     return dict(stored["config"])
 
 
+def model_kind(url: str) -> str:
+    """Of the model in a folder, e.g. `latent-action`. CheckpointNotFound when the folder holds none."""
+    return str(_read_config(url)["kind"])
+
+
 def load_state(url: str) -> dict[str, Tensor]:
     """All weights and buffers of a model folder, on the CPU."""
     with open_state(url) as state:
