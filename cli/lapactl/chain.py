@@ -26,7 +26,7 @@ from lapa.stages.results import StageResult
 from lapactl.errors import Interrupted, StageFailed
 from lapactl.failures import explain_failure
 from lapactl.output import Output, duration
-from lapactl.process import Ended, run_process
+from lapactl.process import run_process
 from lapactl.progress import StageDisplay, open_display
 from lapactl.selection import Selection
 
@@ -80,6 +80,16 @@ def log_file(run: RunConfig, planned: PlannedStage) -> Path:
     return machine_folder(run) / "logs" / run.name / f"{_file_stem(run, planned)}.log"
 
 
+def prepare(run: RunConfig, planned: PlannedStage, log: Path) -> None:
+    """Write the run's file where `command_of` says, and put the log of an earlier start aside."""
+    # A run's own file keeps its baselines, so that the file alone makes all of it again.
+    written = run if planned.name == run.name else planned.run
+    files.write_bytes(str(_run_file(run, planned)), dump_run(written).encode())
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists():
+        log.replace(log.with_suffix(".previous.log"))
+
+
 def _make(run: RunConfig, planned: PlannedStage, *, nproc: int, out: Output) -> StageOutcome:
     label = planned.stage if planned.name == run.name else f"{planned.stage} ({planned.name})"
     if (done := unchanged(planned.run, planned.stage)) is not None:
@@ -103,12 +113,7 @@ def _make(run: RunConfig, planned: PlannedStage, *, nproc: int, out: Output) -> 
 
 def _start(run: RunConfig, planned: PlannedStage, label: str, log: Path, *, nproc: int, display: StageDisplay) -> None:
     """Run a stage's process, again whenever it asks for that."""
-    # A run's own file keeps its baselines, so that the file alone makes all of it again.
-    written = run if planned.name == run.name else planned.run
-    files.write_bytes(str(_run_file(run, planned)), dump_run(written).encode())
-    log.parent.mkdir(parents=True, exist_ok=True)
-    if log.exists():
-        log.replace(log.with_suffix(".previous.log"))
+    prepare(run, planned, log)
     for start in range(1, MAX_STARTS + 1):
         ended = run_process(command_of(run, planned, nproc=nproc), log=log, on_event=display.update)
         if ended.was_interrupted:
@@ -119,11 +124,12 @@ def _start(run: RunConfig, planned: PlannedStage, label: str, log: Path, *, npro
         time.sleep(1)
     if ended.exit_code != 0:
         code = ended.exit_code if ended.exit_code > 0 else StageFailed.exit_code
-        raise StageFailed(_failure(label, ended, log), code)
+        raise StageFailed(failure_words(label, ended.exit_code, log), code)
 
 
-def _failure(label: str, ended: Ended, log: Path) -> str:
-    how = f"signal {-ended.exit_code}" if ended.exit_code < 0 else f"exit code {ended.exit_code}"
+def failure_words(label: str, exit_code: int, log: Path) -> str:
+    """How a stage's process failed, what it said, and where all of it is."""
+    how = f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
     said = explain_failure(log.read_text(errors="replace") if log.exists() else "")
     return f"stage {label} failed with {how}\n{said}\nIts log is {log}"
 

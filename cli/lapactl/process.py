@@ -1,4 +1,4 @@
-"""One stage's process: started, followed through its progress file, asked to save when the user stops it."""
+"""A stage's process: started, followed through its progress file, asked to save when the user stops it."""
 
 import json
 import os
@@ -7,9 +7,10 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import TracebackType
+from typing import Any, NamedTuple, Self
 
 from lapa.tracking.progress import PROGRESS_VARIABLE
 
@@ -24,24 +25,89 @@ class Ended(NamedTuple):
     was_interrupted: bool
 
 
+class StageProcess:
+    """One process with its log and its progress. Leaving the context kills what is still running."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        log: Path,
+        on_event: Callable[[Event], None],
+        environment: Mapping[str, str] | None = None,
+        keep_open: Sequence[int] = (),
+    ) -> None:
+        """`environment` on top of ours; `keep_open` are file descriptors that the process inherits."""
+        self._scratch = tempfile.TemporaryDirectory(prefix="lapactl-")
+        events = Path(self._scratch.name) / "progress.jsonl"
+        ours = {**os.environ, **(environment or {}), "PYTHONUNBUFFERED": "1", PROGRESS_VARIABLE: str(events)}
+        self._reader, self._on_event = _EventReader(events), on_event
+        with log.open("ab") as sink:
+            # A session of its own: Ctrl-C reaches us alone, and a SIGTERM from us lets it save first.
+            self._process = subprocess.Popen(
+                command,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                env=ours,
+                start_new_session=True,
+                pass_fds=tuple(keep_open),
+            )
+
+    def poll(self) -> int | None:
+        """Deliver what the process reported since the last time; its exit code once it has ended."""
+        code = self._process.poll()  # first: what was written before the end is read after it
+        for event in self._reader.read():
+            self._on_event(event)
+        return code
+
+    def stop(self) -> None:
+        """Ask it to save and end. To torchrun or the stage alone: torchrun passes it on, and stages share it with
+        their own workers."""
+        self._process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):  # it ended in the meantime
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process.poll() is None:  # we fail ourselves: leave no orphan
+            self.kill()
+            self._process.wait()
+        self._scratch.cleanup()
+
+
 def run_process(command: Sequence[str], *, log: Path, on_event: Callable[[Event], None]) -> Ended:
     """Run to the end, appending what it says to `log`. Ctrl-C and SIGTERM ask it to save and stop; twice, kill it."""
-    with tempfile.TemporaryDirectory(prefix="lapactl-") as scratch, log.open("ab") as sink:
-        events = Path(scratch) / "progress.jsonl"
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1", PROGRESS_VARIABLE: str(events)}
-        # A session of its own: Ctrl-C reaches us alone, and a SIGTERM from us lets it save first.
-        process = subprocess.Popen(
-            command, stdout=sink, stderr=subprocess.STDOUT, env=environment, start_new_session=True
-        )
-        with _stopping(process) as stops:
-            reader = _EventReader(events)
-            while process.poll() is None:
-                for event in reader.read():
-                    on_event(event)
-                time.sleep(POLL_SECONDS)
-            for event in reader.read():
-                on_event(event)
-            return Ended(process.returncode, bool(stops))
+    with StageProcess(command, log=log, on_event=on_event) as process, stopping(lambda: [process]) as stops:
+        while (code := process.poll()) is None:
+            time.sleep(POLL_SECONDS)
+        return Ended(code, bool(stops))
+
+
+@contextmanager
+def stopping(running: Callable[[], Sequence[StageProcess]]) -> Iterator[list[int]]:
+    """While open, a first SIGINT or SIGTERM asks what is running to stop, a second kills it; yields those that came."""
+    stops: list[int] = []
+
+    def stop(number: int, _frame: object) -> None:
+        stops.append(number)
+        for process in running():
+            if len(stops) == 1:
+                process.stop()
+            else:
+                process.kill()
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stops
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 class _EventReader:
@@ -61,27 +127,3 @@ class _EventReader:
                     return
                 self._position += len(line)
                 yield json.loads(line)
-
-
-@contextmanager
-def _stopping(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
-    """While open, a first SIGINT or SIGTERM is passed on as SIGTERM and a second kills; yields the ones that came."""
-    stops: list[int] = []
-
-    def stop(number: int, _frame: object) -> None:
-        stops.append(number)
-        # To torchrun or the stage alone: torchrun passes it on, and stages share it with their own workers.
-        if len(stops) == 1:
-            process.send_signal(signal.SIGTERM)
-        else:
-            os.killpg(process.pid, signal.SIGKILL)
-
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stops
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-        if process.poll() is None:  # we fail ourselves: leave no orphan
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()

@@ -55,11 +55,17 @@ def arms(run: RunConfig) -> dict[str, RunConfig]:
     main = run.model_copy(update={"baselines": {}})
     resolved = {run.name: main}
     for name, changes in run.baselines.items():
-        settings: Mapping[str, Any] = {**main.model_dump(mode="json"), "name": f"{run.name}-{name}"}
-        for key, value in changes.items():
-            settings = merge(settings, nested(key, value))
-        resolved[name] = resolve(settings, what=f"baseline '{name}', the run with baselines.{name} on top,")
+        what = f"baseline '{name}', the run with baselines.{name} on top,"
+        resolved[name] = changed(main, {"name": f"{run.name}-{name}", **changes}, what=what)
     return resolved
+
+
+def changed(run: RunConfig, changes: Mapping[str, Any], *, what: str = "the run") -> RunConfig:
+    """A run with other settings, each named as `--set` names it: `{"laq.fit.steps": 500}`."""
+    settings: Mapping[str, Any] = run.model_dump(mode="json")
+    for key, value in changes.items():
+        settings = merge(settings, nested(key, value))
+    return resolve(settings, what=what)
 
 
 def nested(key: str, value: Any) -> dict[str, Any]:

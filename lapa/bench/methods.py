@@ -1,0 +1,148 @@
+"""The methods of the study, as settings that differ: same backbone, data order, steps and finetuning data for all."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lapa.bench.settings import Setting
+from lapa.bench.sizes import StudySize
+from lapa.config.models import tabletop_paper_model
+from lapa.config.run import RunConfig
+from lapa.config.stages import StageName
+from lapa.config.vla import BinnedHead
+from lapa.errors import ConfigError
+
+Role = Literal["method", "control", "floor"]
+ALL_SETTINGS = ("in-domain", "cross-task", "cross-environment", "distractors")
+PRETRAINED_RATE = 3e-4
+SCRATCH_RATE = 3e-3
+HEAD = BinnedHead(bins=16, decode="mean")
+
+_CODES: tuple[StageName, ...] = ("ingest", "laq", "label", "pretrain", "finetune", "evaluate")
+_ACTIONS: tuple[StageName, ...] = ("ingest", "pretrain", "finetune", "evaluate")
+_SCRATCH: tuple[StageName, ...] = ("ingest", "finetune", "evaluate")
+_LAQ_ONLY: tuple[StageName, ...] = ("ingest", "laq")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """One row of the study."""
+
+    name: str
+    says: str
+    """What it learns from, in one sentence."""
+    stages: tuple[StageName, ...] = _CODES
+    changes: Callable[[StudySize, Setting, RunConfig], dict[str, Any]] = lambda size, setting, base: {}
+    finetune_rate: float = PRETRAINED_RATE
+    """Learning rate of finetuning, chosen on validation tables."""
+    role: Role = "method"
+    settings: tuple[str, ...] = ALL_SETTINGS
+    """Where it is tried."""
+
+
+def _scratch(size: StudySize, setting: Setting, base: RunConfig) -> dict[str, Any]:
+    assert base.pretrain
+    return {"pretrain": None, "finetune.backbone": base.pretrain.backbone.model_dump(mode="json")}
+
+
+def _labelled_actions(size: StudySize, setting: Setting, base: RunConfig) -> dict[str, Any]:
+    return {
+        "laq.labeller": "inverse-dynamics",
+        "laq.inverse_dynamics.fit.steps": size.laq_steps // 2,
+        "pretrain.target": {"kind": "labelled-actions", "head": HEAD.model_dump(mode="json")},
+        "finetune.keep_head": True,
+    }
+
+
+def _recorded_actions(size: StudySize, setting: Setting, base: RunConfig) -> dict[str, Any]:
+    return {
+        "pretrain.target": {"kind": "recorded-actions", "head": HEAD.model_dump(mode="json")},
+        "finetune.keep_head": setting.shares_actions,
+    }
+
+
+def _not_finetuned(size: StudySize, setting: Setting, base: RunConfig) -> dict[str, Any]:
+    return {**_recorded_actions(size, setting, base), "finetune.fit.steps": 0}
+
+
+def _published(size: StudySize, setting: Setting, base: RunConfig) -> dict[str, Any]:
+    return {
+        "laq.model": tabletop_paper_model(width=size.paper_width).model_dump(mode="json"),
+        "laq.fit.optimizer": {"learning_rate": 1e-3, "clip_norm": 0.5},
+        # A collapsed codebook is a finding about the recipe: go on with it, as its users would.
+        "laq.health.on_collapse": "warn",
+    }
+
+
+def _floor(size: StudySize, setting: Setting, base: RunConfig) -> dict[str, Any]:
+    return {"laq.model.quantizer": {"kind": "withheld", "width": 8}, "pretrain": None, "finetune": None}
+
+
+METHODS = {
+    method.name: method
+    for method in (
+        Method(
+            name="scratch",
+            says="demonstrations alone",
+            stages=_SCRATCH,
+            changes=_scratch,
+            finetune_rate=SCRATCH_RATE,
+        ),
+        Method(
+            name="vpt",
+            says="videos labelled with actions by an inverse-dynamics model that learned from the demonstrations",
+            changes=_labelled_actions,
+        ),
+        Method(
+            name="lapa-paper", says="videos with latent actions, the published recipe at this size", changes=_published
+        ),
+        Method(name="lapa", says="videos with latent actions, our defaults"),
+        Method(
+            name="lapa-supervised",
+            says="the same, and the recorded actions of 2 % of the videos",
+            changes=lambda size, setting, base: {"laq.supervision": {"share": 0.02}},
+        ),
+        Method(
+            name="lapa-augmented",
+            says="our defaults, the latent-action model on shifted and relit frame pairs",
+            changes=lambda size, setting, base: {"laq.augmentation": {"shift": 0.1, "brightness": 0.2}},
+            settings=("distractors",),
+        ),
+        Method(
+            name="lapa-masked",
+            says="our defaults, the latent-action model's loss on what moved",
+            changes=lambda size, setting, base: {"laq.model.target.motion_mask": 0.8},
+            settings=("distractors",),
+        ),
+        Method(name="action-vla", says="videos with their true actions", stages=_ACTIONS, changes=_recorded_actions),
+        Method(
+            name="shuffled",
+            says="control: lapa's codes shuffled over all timesteps",
+            changes=lambda size, setting, base: {"pretrain.target.shuffled": True},
+            role="control",
+        ),
+        Method(
+            name="action-vla-zero",
+            says="ceiling: action-vla without finetuning",
+            stages=_ACTIONS,
+            changes=_not_finetuned,
+            role="control",
+            settings=("in-domain",),
+        ),
+        Method(
+            name="floor",
+            says="lapa's latent-action model with its codes withheld from the decoder; no policy",
+            stages=_LAQ_ONLY,
+            changes=_floor,
+            role="floor",
+            settings=("in-domain", "distractors"),
+        ),
+    )
+}
+
+
+def method_named(name: str) -> Method:
+    """Raises ConfigError for a method that does not exist."""
+    if name not in METHODS:
+        raise ConfigError(f"'{name}' is not a method of the benchmark; valid: {', '.join(METHODS)}")
+    return METHODS[name]
