@@ -1,0 +1,46 @@
+"""Names of jobs and the labels that find them again."""
+
+import hashlib
+import json
+import re
+from typing import Any
+
+MAX_NAME = 50
+"""Of a job. Pods and their Services are called `<job>-worker-<i>`, TrainJob's `<job>-node-0-<i>-<5 letters>`, and a
+Service name is a DNS label of at most 63 characters."""
+LABEL_DOMAIN = "lapa.dev"
+
+STAGE_LABEL = f"{LABEL_DOMAIN}/stage"
+RUN_LABEL = f"{LABEL_DOMAIN}/run"
+JOB_LABEL = f"{LABEL_DOMAIN}/job"
+CONTENT_ANNOTATION = f"{LABEL_DOMAIN}/content-hash"
+TRACKING_ANNOTATION = f"{LABEL_DOMAIN}/mlflow-run-id"
+SHAPE_ANNOTATION = f"{LABEL_DOMAIN}/processes-per-node"
+
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+QUEUE_PRIORITY_LABEL = "kueue.x-k8s.io/priority-class"
+
+MANAGED_LABELS = {"app.kubernetes.io/name": "lapa", "app.kubernetes.io/managed-by": "lapactl"}
+MANAGED_SELECTOR = ",".join(f"{name}={value}" for name, value in MANAGED_LABELS.items())
+
+
+def job_name(run: str, stage: str, content_hash: str, attempt: str = "") -> str:
+    """`<run>-<stage>-<hash>`: a DNS-1035 label of at most 50 characters, the run's name cut where it is too long.
+
+    `attempt` tells two submissions of the same content apart.
+    """
+    tail = "-".join(part for part in (stage, content_hash[:8], attempt) if part)
+    head = re.sub(r"[^a-z0-9]+", "-", run.lower())
+    if not head[:1].isalpha():
+        head = f"run-{head}"  # a DNS-1035 label begins with a letter
+    return f"{head[: MAX_NAME - len(tail) - 1].strip('-')}-{tail}"
+
+
+def content_hash(content: Any) -> str:
+    """Names plain data by what it says."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def label_value(text: str) -> str:
+    """A text as a label's value: at most 63 of `[A-Za-z0-9._-]`, alphanumeric at both ends."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:63].strip("-._")

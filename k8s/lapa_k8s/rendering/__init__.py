@@ -1,0 +1,1 @@
+"""From a job spec to manifests; pure functions."""

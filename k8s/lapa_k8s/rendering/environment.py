@@ -1,0 +1,98 @@
+"""Variables of the container."""
+
+from lapa_k8s.base import Manifest
+from lapa_k8s.rendering.paths import HOME, SCRATCH
+from lapa_k8s.spec import ONE_PROCESS_STAGES, JobSpec
+
+S3_KEYS = {"AWS_ACCESS_KEY_ID": True, "AWS_SECRET_ACCESS_KEY": True, "AWS_SESSION_TOKEN": False}
+"""Variables from the storage Secret, and whether it must have them."""
+TRACKING_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+
+
+def environment(spec: JobSpec) -> list[Manifest]:
+    """All variables, each once; the profile's own win over ours."""
+    plain = {
+        **_folders(),
+        **_storage(spec),
+        **_tracking(spec),
+        **(_launcher(spec) if spec.stage not in ONE_PROCESS_STAGES else {}),
+        **_network(spec),
+        **spec.environment,
+    }
+    referenced = {
+        **{name: (spec.storage.secret, name, needed) for name, needed in S3_KEYS.items() if spec.storage.secret},
+        **{name: (spec.tracking.secret, name, False) for name in TRACKING_KEYS if spec.tracking.secret},
+        **{name: (source.secret, source.key, True) for name, source in spec.secrets.items()},
+    }
+    return [
+        *({"name": name, "value": value} for name, value in plain.items() if name not in referenced),
+        *(
+            {"name": name, "valueFrom": {"secretKeyRef": _key(secret, key, is_needed=needed)}}
+            for name, (secret, key, needed) in referenced.items()
+        ),
+    ]
+
+
+def _key(secret: str | None, key: str, *, is_needed: bool) -> Manifest:
+    return {"name": secret, "key": key, **({} if is_needed else {"optional": True})}
+
+
+def _folders() -> dict[str, str]:
+    """Everything that programs like to write outside a read-only root; compiled code and downloads outlive restarts."""
+    return {
+        "HOME": HOME,
+        "TMPDIR": SCRATCH,  # a folder that exists: Python falls back silently otherwise
+        "XDG_CACHE_HOME": f"{SCRATCH}/cache",
+        "HF_HOME": f"{SCRATCH}/cache/huggingface",
+        "TORCH_EXTENSIONS_DIR": f"{SCRATCH}/cache/torch-extensions",
+        "TORCHINDUCTOR_CACHE_DIR": f"{SCRATCH}/cache/inductor",
+        "TRITON_CACHE_DIR": f"{SCRATCH}/cache/triton",
+    }
+
+
+def _storage(spec: JobSpec) -> dict[str, str]:
+    found = {}
+    if spec.storage.endpoint_url:
+        found["AWS_ENDPOINT_URL"] = spec.storage.endpoint_url
+        # boto3 since 1.36 sends checksums of a kind that some S3 servers refuse; AWS itself understands them.
+        found["AWS_REQUEST_CHECKSUM_CALCULATION"] = "when_required"
+        found["AWS_RESPONSE_CHECKSUM_VALIDATION"] = "when_required"
+    if spec.storage.region:
+        found["AWS_REGION"] = spec.storage.region
+    return found
+
+
+def _tracking(spec: JobSpec) -> dict[str, str]:
+    found = {"MLFLOW_TRACKING_URI": spec.tracking.uri, "MLFLOW_RUN_ID": spec.tracking_run_id}
+    return {name: value for name, value in found.items() if value}
+
+
+def _launcher(spec: JobSpec) -> dict[str, str]:
+    return {
+        # torchrun kills ranks 30 s after SIGTERM otherwise (torch >= 2.12 reads this).
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(spec.restarts.shutdown_seconds),
+        # Each rank's words go to a file and to the log, with its global rank in front of every line.
+        "PET_TEE": "3",
+        "PET_LOG_DIR": f"{SCRATCH}/logs",
+        "TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE": "[rank${rank}]: ",
+    }
+
+
+def _network(spec: JobSpec) -> dict[str, str]:
+    interface = spec.network.socket_interface
+    found = {"GLOO_SOCKET_IFNAME": interface} if interface else {}
+    if spec.node.gpus == 0:
+        # glibc otherwise keeps the memory of gathered tensors, and a ZeRO-3 rank ends up with as much as before.
+        return {**found, "MALLOC_MMAP_THRESHOLD_": "1000000"}
+    found |= {
+        "NCCL_DEBUG": spec.network.debug,
+        # The flight recorder: what every rank was waiting for when a collective timed out.
+        "TORCH_FR_BUFFER_SIZE": "2000",
+        "TORCH_NCCL_DUMP_ON_TIMEOUT": "1",
+        "TORCH_FR_DUMP_TEMP_FILE": f"{SCRATCH}/nccl-trace-rank-",
+    }
+    if interface:
+        found["NCCL_SOCKET_IFNAME"] = interface
+    if spec.network.ib_devices:
+        found["NCCL_IB_HCA"] = spec.network.ib_devices
+    return found
