@@ -83,7 +83,7 @@ def _linear(features: Features, motion: Motion, ridge: float) -> Predictor:
 
 
 def _fit_network(features: Features, motion: Motion) -> Predictor:
-    model = MLPRegressor((64,), alpha=1e-2, learning_rate_init=3e-3, max_iter=120, random_state=0)
+    model = MLPRegressor(hidden_layer_sizes=(64,), alpha=1e-2, learning_rate_init=3e-3, max_iter=120, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a fixed budget, alike for every comparison
         model.fit(features, motion if motion.shape[1] > 1 else motion[:, 0])
