@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 HEAVY = ("torch", "deepspeed", "transformers", "peft", "mlflow", "cv2", "av", "pyarrow")
-PATHS = "import sys; sys.path[:0] = ['.', 'cli']"
+PATHS = "import sys; sys.path[:0] = ['.', 'cli', 'k8s']"
 
 
 def loaded_by(statement: str, repository: Path) -> set[str]:
@@ -61,7 +61,7 @@ def test_help_answers_at_once(repository: Path):
     command = [
         sys.executable,
         "-c",
-        "import sys; sys.path[:0] = ['.', 'cli']\nfrom lapactl.main import app; app(['--help'])",
+        "import sys; sys.path[:0] = ['.', 'cli', 'k8s']\nfrom lapactl.main import app; app(['--help'])",
     ]
     process = psutil.Popen(command, cwd=repository, stdout=subprocess.DEVNULL)
     used = 0.0

@@ -23,9 +23,11 @@ def load_run(source: str, overrides: Sequence[str] = ()) -> RunConfig:
 
     A YAML file holds a whole run, or `preset: NAME` and the settings that differ from it.
     """
-    settings = _settings_of(source)
+    settings: dict[str, Any] = {}
+    for layer in settings_layers(source):
+        settings = merge(settings, layer)
     for override in overrides:
-        settings = _overridden(settings, *parse_override(override))
+        settings = overridden(settings, *parse_override(override))
     run = resolve(settings)
     arms(run)  # a mistake in a baseline is told now, not when the baseline is due
     return run
@@ -88,7 +90,7 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _overridden(settings: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+def overridden(settings: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
     """Settings with one override; `baselines.NAME.a.b` changes what that baseline has at `a.b` and no other one."""
     first, _, rest = key.partition(".")
     name, _, inner = rest.partition(".")
@@ -99,9 +101,20 @@ def _overridden(settings: Mapping[str, Any], key: str, value: Any) -> dict[str, 
     return {**settings, "baselines": {**baselines, name: changed}}
 
 
-def _settings_of(source: str) -> dict[str, Any]:
+def settings_layers(source: str) -> list[dict[str, Any]]:
+    """Plain settings of a preset's name, or of a YAML file: the preset that it names, if any, and what differs."""
     if source in PRESETS:
-        return PRESETS[source]().model_dump(mode="json")
+        return [PRESETS[source]().model_dump(mode="json")]
+    settings = _file_settings(source)
+    preset = settings.pop("preset", None)
+    if preset is None:
+        return [settings]
+    if preset not in PRESETS:
+        raise ConfigError(f"preset '{preset}' in {source} is unknown.{_nearest(str(preset), PRESETS)}")
+    return [PRESETS[preset]().model_dump(mode="json"), settings]
+
+
+def _file_settings(source: str) -> dict[str, Any]:
     path = Path(source)
     if path.suffix not in (".yaml", ".yml") and not path.exists():
         raise ConfigError(f"'{source}' is neither a preset nor a file.{_nearest(source, PRESETS)}")
@@ -115,12 +128,7 @@ def _settings_of(source: str) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(settings, dict):
         raise ConfigError(f"{path} must hold a mapping of settings; see `lapactl config show {next(iter(PRESETS))}`")
-    preset = settings.pop("preset", None)
-    if preset is None:
-        return settings
-    if preset not in PRESETS:
-        raise ConfigError(f"preset '{preset}' in {path} is unknown.{_nearest(str(preset), PRESETS)}")
-    return merge(PRESETS[preset]().model_dump(mode="json"), settings)
+    return settings
 
 
 def parse_override(override: str) -> tuple[str, Any]:
