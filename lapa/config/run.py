@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from lapa.config.base import Config, runtime
 from lapa.config.data import DatasetConfig
-from lapa.config.stages import EvaluateConfig, FinetuneConfig, LabelConfig, LaqConfig, PretrainConfig
+from lapa.config.stages import EvaluateConfig, FinetuneConfig, LabelConfig, LaqConfig, PretrainConfig, PretrainTarget
 from lapa.config.training import EngineConfig, TorchEngineConfig
 
 
@@ -68,6 +68,8 @@ class RunConfig(Config):
         if labels_actions and self.robot is None:
             raise ValueError("laq.labeller=inverse-dynamics learns from robot episodes with actions: set robot")
         if self.pretrain is None:
+            if self.finetune and self.finetune.keep_head:
+                raise ValueError("without pretrain there is no head for finetune.keep_head: set it to false")
             return
         kind = self.pretrain.target.kind
         if kind == "codes" and labels_actions:
@@ -82,5 +84,22 @@ class RunConfig(Config):
                 f"quantizer kind '{self.laq.model.quantizer.kind}' makes no codes to pretrain on; "
                 "choose nsvq, vq_ema or fsq"
             )
-        if self.finetune and self.finetune.keep_head and kind == "codes":
+        self._check_finetuning(self.pretrain.target, self.finetune)
+
+    @staticmethod
+    def _check_finetuning(target: PretrainTarget, finetune: FinetuneConfig | None) -> None:
+        """What finetuning keeps must be what pretrain made."""
+        if finetune is None:
+            return
+        if finetune.keep_head and target.kind == "codes":
             raise ValueError("finetune.keep_head needs a pretrain target of actions: set it to false")
+        if finetune.keep_head and target.kind != "codes" and finetune.head != target.head:
+            raise ValueError(
+                "finetune.head would be ignored: with finetune.keep_head the head is pretrain.target.head. Set both to "
+                "the same, or finetune.keep_head to false"
+            )
+        if finetune.latent_loss_weight and target.kind != "codes":
+            raise ValueError(
+                f"finetune.latent_loss_weight={finetune.latent_loss_weight:g} would be ignored: a model pretrained on "
+                f"{target.kind} has no latent head. Set it to 0"
+            )

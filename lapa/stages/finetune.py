@@ -11,14 +11,15 @@ import numpy as np
 from lapa import files
 from lapa.config.base import result_settings
 from lapa.config.run import RunConfig
-from lapa.config.stages import FinetuneConfig
-from lapa.config.vla import BinnedHead
+from lapa.config.stages import CodesTarget, FinetuneConfig
 from lapa.data.dataset import Dataset
 from lapa.data.labels import Labels
+from lapa.data.shuffled_labels import ShuffledLabels
 from lapa.data.splits import split_rows
 from lapa.data.stream import SampleSpec, episode_arrays
-from lapa.errors import ConfigError, DataError
-from lapa.models.vla.action_space import ActionSpace, fit_action_space
+from lapa.errors import CheckpointMismatch, ConfigError, DataError
+from lapa.models.vla.action_space import ActionSpace, dimension_names, fit_action_space
+from lapa.models.vla.heads.build import bins_of
 from lapa.models.vla.spec import VlaSpec
 from lapa.models.vla.storage import load_vla_spec, start_finetuning
 from lapa.policy.bundle import export_bundle
@@ -44,7 +45,7 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
         task = FinetuneTask(spec, latent_loss_weight=config.latent_loss_weight)
         result, model = train(
             stage,
-            build_model=lambda: start_finetuning(pretrained, spec),
+            build_model=lambda: start_finetuning(pretrained, spec, keep_head=config.keep_head),
             task=task,
             dataset=dataset,
             spec=SampleSpec(horizon=config.head.horizon, proprioception=config.use_proprioception, labels=labels),
@@ -60,18 +61,22 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
         )
 
 
-def _labels(stage: Stage, dataset: Dataset) -> Labels | None:
-    """Latent actions of the robot's own episodes, where the run keeps the latent loss."""
+def _labels(stage: Stage, dataset: Dataset) -> Labels | ShuffledLabels | None:
+    """Latent actions of the robot's own episodes, where the run keeps the latent loss; shuffled as in pretraining."""
     if "labels" not in stage.inputs:
         return None
     labels, laq = Labels.open(stage.inputs["labels"].url), stage.inputs["laq"].digest
     labels.check(dataset, window_seconds=stage.run.laq.window_seconds, labeller_digest=laq)
+    target = stage.run.pretrain and stage.run.pretrain.target
+    if isinstance(target, CodesTarget) and target.shuffled:
+        return ShuffledLabels(labels=labels, num_episodes=dataset.info.num_episodes, seed=stage.run.seed)
     return labels
 
 
 def policy_spec(config: FinetuneConfig, dataset: Dataset, pretrained: str | None) -> VlaSpec:
-    """The pretrained model's spec with the new head, or a new model's."""
-    actions = _action_space(config, dataset)
+    """The pretrained model's spec with the new head (or its own, to keep), or a new model's."""
+    kept = _kept_space(dataset, pretrained) if config.keep_head and pretrained else None
+    actions = kept or _action_space(config, dataset)
     mean, std = _proprioception_statistics(config, dataset)
     settings: dict[str, Any] = {
         "head": config.head,
@@ -97,8 +102,20 @@ def _action_space(config: FinetuneConfig, dataset: Dataset) -> ActionSpace:
     if not dataset.info.has_actions:
         raise DataError(f"{dataset.url} has no actions; finetune needs robot episodes that were recorded with them.")
     actions = _training_values(config, dataset, "actions")
-    bins = config.head.bins if isinstance(config.head, BinnedHead) else 256
-    return fit_action_space(actions, dataset.info.action_names, bins)
+    return fit_action_space(actions, dataset.info.action_names, bins_of(config.head))
+
+
+def _kept_space(dataset: Dataset, pretrained: str) -> ActionSpace:
+    """The pretrained action head's own space. CheckpointMismatch where the robot's actions have other dimensions."""
+    space = load_vla_spec(pretrained).actions
+    wanted = dimension_names(dataset.info.action_names, dataset.info.action_dims)
+    if space is None or space.names != wanted:
+        holds = "no action head" if space is None else f"an action head for {', '.join(space.names)}"
+        raise CheckpointMismatch(
+            f"{pretrained} holds {holds}; the actions of {dataset.url} are {', '.join(wanted) or 'none'}, and "
+            "finetune.keep_head needs the same ones in the same order. Set finetune.keep_head=false for a new head."
+        )
+    return space
 
 
 def _proprioception_statistics(config: FinetuneConfig, dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -54,6 +54,8 @@ def fit(
     """
     checkpoints.restore(engine, task)
     result = finished_before(checkpoints, config)
+    if result is None and engine.step >= config.steps:
+        return untrained(task, engine, validation, checkpoints, hooks, seed=seed)
     stream, watch = batches(engine.step), Watch(engine, config)
     with StopSignals() as signals:
         while result is None:
@@ -80,6 +82,24 @@ def fit(
                         hook.after_checkpoint(engine.step, url)
             if interrupted:
                 raise Interrupted(engine.step)
+    return result
+
+
+def untrained(
+    task: Task,
+    engine: Engine,
+    validation: Callable[[], Iterable[Batch]],
+    checkpoints: Checkpoints,
+    hooks: Sequence[Hook],
+    *,
+    seed: int,
+) -> FitResult:
+    """With 0 steps: judge what training would start from, and keep it."""
+    result = validate(task, engine, validation, hooks, seed=seed, done=True)
+    assert result is not None, "validation ends training when it is told that training is done"
+    if url := checkpoints.save(engine, task, finished=vars(result)):
+        for hook in hooks:
+            hook.after_checkpoint(engine.step, url)
     return result
 
 

@@ -11,7 +11,6 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from lapa.config.base import Config
-from lapa.config.inverse_dynamics import InverseDynamicsConfig
 from lapa.errors import CheckpointMismatch
 from lapa.models.convolution import GroupNorm
 from lapa.models.images import to_unit
@@ -20,9 +19,6 @@ from lapa.types.batches import FramePair, Images
 
 INVERSE_DYNAMICS_KIND = "inverse-dynamics"
 """`kind` of a model folder that holds one of these."""
-
-STILL = 1e-6
-"""Standard deviation, in the robot's own units, below which an action dimension never varied in the data."""
 
 
 class InverseDynamicsSpec(Config):
@@ -35,6 +31,7 @@ class InverseDynamicsSpec(Config):
     action_mean: tuple[float, ...]
     """Of the mean action between two frames, over the training episodes, in the robot's own units."""
     action_std: tuple[float, ...]
+    """1 for a dimension that never varied."""
 
     @model_validator(mode="after")
     def _statistics_fit_the_actions(self) -> Self:
@@ -76,13 +73,10 @@ class InverseDynamicsModel(nn.Module):
     def predict(self, pair: FramePair) -> Float[Tensor, "b a"]:
         """The mean action between both frames, in the robot's own units."""
         normalized: Tensor = self(pair)
-        return normalized * self._scale(normalized) + normalized.new_tensor(self.spec.action_mean)
+        return normalized * normalized.new_tensor(self.spec.action_std) + normalized.new_tensor(self.spec.action_mean)
 
     def normalize(self, actions: Float[Tensor, "b a"]) -> Float[Tensor, "b a"]:
-        return (actions - actions.new_tensor(self.spec.action_mean)) / self._scale(actions)
-
-    def _scale(self, like: Tensor) -> Float[Tensor, " a"]:
-        return like.new_tensor([std if std > STILL else 1.0 for std in self.spec.action_std])
+        return (actions - actions.new_tensor(self.spec.action_mean)) / actions.new_tensor(self.spec.action_std)
 
     def _unit(self, images: Images) -> Float[Tensor, "b c H W"]:
         return to_unit(images, self.spec.image_size)
@@ -105,23 +99,6 @@ class ResidualBlock(nn.Module):
         hidden = self.second_norm(self.second(hidden))
         out: Tensor = (hidden + self.shortcut(features)).relu()
         return out
-
-
-def inverse_dynamics_spec(
-    config: InverseDynamicsConfig,
-    *,
-    action_names: tuple[str, ...],
-    action_mean: tuple[float, ...],
-    action_std: tuple[float, ...],
-) -> InverseDynamicsSpec:
-    return InverseDynamicsSpec(
-        image_size=config.image_size,
-        width=config.width,
-        blocks=config.blocks,
-        action_names=action_names,
-        action_mean=action_mean,
-        action_std=action_std,
-    )
 
 
 def load_inverse_dynamics_model(url: str) -> InverseDynamicsModel:

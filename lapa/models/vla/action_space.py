@@ -85,11 +85,15 @@ def fit_action_space(actions: Float[np.ndarray, "n a"], names: Sequence[str] = (
         raise DataError(f"actions have shape {actions.shape}; bins need at least one action. Ingest robot episodes.")
     if not np.isfinite(actions).all():
         raise DataError("recorded actions hold NaN or infinite values; ingest the episodes again without them.")
-    if not names:
-        names = tuple(f"action_{i}" for i in range(actions.shape[1]))
+    names = dimension_names(names, actions.shape[1])
     if len(names) != actions.shape[1]:
         raise DataError(f"{len(names)} action names for {actions.shape[1]} dimensions; give one name per dimension.")
     return ActionSpace(dimensions=tuple(_fit_dimension(name, actions[:, i], bins) for i, name in enumerate(names)))
+
+
+def dimension_names(names: Sequence[str], dims: int) -> tuple[str, ...]:
+    """The dataset's names, or numbers where it has none."""
+    return tuple(names) or tuple(f"action_{i}" for i in range(dims))
 
 
 def _fit_dimension(name: str, values: np.ndarray, bins: int) -> ActionDimension:

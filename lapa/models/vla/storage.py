@@ -41,10 +41,11 @@ def load_vla(url: str) -> VisionLanguageAction:
     return model.eval()
 
 
-def start_finetuning(pretrained_url: str | None, spec: VlaSpec) -> VisionLanguageAction:
-    """A model with the action head of `spec`: the pretrained backbone where there is one, new heads.
+def start_finetuning(pretrained_url: str | None, spec: VlaSpec, *, keep_head: bool = False) -> VisionLanguageAction:
+    """A model with the action head of `spec`: the pretrained backbone where there is one, a new action head.
 
-    The latent head is kept when `spec` has one. Without `pretrained_url`, the backbone as it is (Scratch).
+    The latent head is kept when `spec` has one, the action head with `keep_head`. Without `pretrained_url`, the
+    backbone as it is (Scratch).
     """
     if pretrained_url is None:
         return build_vla(spec)
@@ -56,10 +57,12 @@ def start_finetuning(pretrained_url: str | None, spec: VlaSpec) -> VisionLanguag
         )
     model = _build_beside(pretrained_url, spec)
     wanted = {name: full_shape(tensor) for name, tensor in model.state_dict(keep_vars=True).items()}
-    new = {name for name in wanted if _belongs_to_a_head(name)}
+    new = {name for name in wanted if _belongs_to_a_head(name) and not (keep_head and _belongs_to_the_action(name))}
     with storage.open_state(pretrained_url) as state:
         fits = {name for name, shape in state.shapes.items() if wanted.get(name) == shape}
-        kept = [name for name in state if not _belongs_to_a_head(name) or name in fits]
+        # An action head that happens to have the same shape was fitted to other bins: its weights mean nothing here.
+        may_stay = fits if keep_head else {name for name in fits if not _belongs_to_the_action(name)}
+        kept = [name for name in state if not _belongs_to_a_head(name) or name in may_stay]
         load_weights(model, state, kept, url=pretrained_url, may_lack=new)
     return model
 
@@ -100,6 +103,10 @@ def _build_beside(url: str, spec: VlaSpec) -> VisionLanguageAction:
         return build_vla(spec)
     with tempfile.TemporaryDirectory() as cache:
         return build_vla(spec, source=str(files.local_copy(files.join(url, BACKBONE_FOLDER), Path(cache))))
+
+
+def _belongs_to_the_action(name: str) -> bool:
+    return name.startswith("action_head.") or ".tokens.tables.action." in f".{name}"
 
 
 def _belongs_to_a_head(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""What the two trainings of the vision-language-action model have in common."""
+"""What the trainings of the vision-language-action model have in common."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

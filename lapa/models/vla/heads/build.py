@@ -34,3 +34,8 @@ def action_vocabulary(config: ActionHeadConfig, space: ActionSpace) -> int:
             return FlowActionHead.rows
         case _:
             assert_never(config)
+
+
+def bins_of(config: ActionHeadConfig) -> int:
+    """Bins to fit per action dimension; a head that regresses needs none, and gets those of the default head."""
+    return config.bins if isinstance(config, BinnedHead) else BinnedHead().bins
