@@ -4,13 +4,17 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from lapa import files
 from lapa.config.run import RunConfig
 from lapa.config.stages import LaqConfig
 from lapa.data.dataset import Dataset
+from lapa.data.motion import MotionStatistics, motion_statistics
 from lapa.data.stream import SampleSpec
 from lapa.models.latent_action.model import LATENT_ACTION_KIND, LatentActionModel, build_latent_action_model
 from lapa.models.latent_action.released import load_released, read_released
+from lapa.models.latent_action.supervision import MotionHead
 from lapa.models.storage import model_digest, save_model
 from lapa.stages.context import Stage, open_stage
 from lapa.stages.results import Artifact
@@ -32,12 +36,21 @@ def _train(stage: Stage, config: LaqConfig) -> None:
     dataset = Dataset.open(stage.inputs["videos"].url)
     probe = Dataset.open(stage.inputs["robot"].url) if "robot" in stage.inputs else None
     task = LaqTask(config, probe=probe, tracker=stage.tracker)
+    share = None if config.supervision is None else config.supervision.share
+    motion = None
+    if share is not None:
+        motion = motion_statistics(
+            dataset,
+            window_seconds=config.window_seconds,
+            share=share,
+            validation_share=config.stream.validation_share,
+        )
     result, model = train(
         stage,
-        build_model=lambda: _new_model(config),
+        build_model=lambda: with_motion_head(_new_model(config), motion),
         task=task,
         dataset=dataset,
-        spec=SampleSpec(window_seconds=config.window_seconds),
+        spec=SampleSpec(window_seconds=config.window_seconds, motion_share=share),
         stream=config.stream,
         config=config.fit,
     )
@@ -47,6 +60,18 @@ def _train(stage: Stage, config: LaqConfig) -> None:
         messages=task.verdicts(result.metrics),
         registered=stage.register(LAQ_MODEL, model, result.metrics),
     )
+
+
+def with_motion_head(model: LatentActionModel, motion: MotionStatistics | None) -> LatentActionModel:
+    """Drawn after the model's own weights, which are then those of the run without supervision."""
+    if motion is not None:
+        model.motion_head = MotionHead(
+            model.config.codes_per_pair * model.quantizer.latent_width,
+            mean=torch.from_numpy(motion.mean),
+            std=torch.from_numpy(motion.std),
+            told_share=motion.share,
+        )
+    return model
 
 
 def _keep_released(stage: Stage, config: LaqConfig) -> None:

@@ -20,6 +20,7 @@ from lapa.errors import CheckpointMismatch
 from lapa.models.images import to_unit
 from lapa.models.latent_action.convolutional import ConvolutionalDynamics
 from lapa.models.latent_action.quantizers import build_quantizer
+from lapa.models.latent_action.supervision import MotionHead
 from lapa.models.latent_action.targets import build_target
 from lapa.models.latent_action.transformer import TransformerDynamics
 from lapa.models.storage import load_config, load_state
@@ -45,6 +46,10 @@ class LatentActionOutput:
     codes: Int64[Tensor, "b k"]
     vectors: Float[Tensor, "b k e"]
     """Before quantization."""
+    quantized: Float[Tensor, "b k e"]
+    """What the decoder saw; in evaluation mode the vectors of the codes."""
+    motion: Float[Tensor, "b a"] | None
+    """From the quantized vectors, where a motion head is there to learn it."""
     reconstruction: Float[Tensor, "b c h w"]
     """The predicted future frame in [0, 1]; from hard codes in evaluation mode."""
     future: Float[Tensor, "b c h w"]
@@ -73,20 +78,27 @@ class LatentActionModel(nn.Module):
         self.dynamics: Dynamics = _build_dynamics(config, self.quantizer.latent_width)
         self._target = build_target(config.target)
         self._adds_to_current = isinstance(config.target, PixelTarget) and config.target.residual
+        self.motion_head: MotionHead | None = None
+        """For training with a few recorded actions; no part of a saved model."""
 
-    def forward(self, pair: FramePair | Batch) -> LatentActionOutput:
+    def forward(self, pair: FramePair | Batch, seen: FramePair | None = None) -> LatentActionOutput:
         """Predict the future frame; with noise or straight-through gradients in training mode, from hard
-        codes in evaluation mode."""
+        codes in evaluation mode. The encoder looks at `seen`, where that is given, instead of at `pair`."""
         assert pair.future is not None
         current, future = self._unit(pair.current), self._unit(pair.future)
         observed = self.dynamics.observe(current)
-        latents = self.dynamics.infer(observed, future)
+        if seen is None:
+            latents = self.dynamics.infer(observed, future)
+        else:
+            latents = self.dynamics.infer(self.dynamics.observe(self._unit(seen.current)), self._unit(seen.future))
         quantized = self.quantizer(latents)
         predicted = self._image(current, self.dynamics.predict(observed, quantized.vectors))
         return LatentActionOutput(
-            loss=self._target(predicted, future) + quantized.loss,
+            loss=self._target(predicted, future, current) + quantized.loss,
             codes=quantized.codes,
             vectors=latents,
+            quantized=quantized.vectors,
+            motion=None if self.motion_head is None else self.motion_head(quantized.vectors),
             reconstruction=predicted.clamp(0, 1),
             current=current,
             future=future,

@@ -1,4 +1,4 @@
-"""Latents become codes: one protocol, four ways.
+"""Latents become codes: one protocol, four ways, and two to compare with.
 
 b batch, k codes per frame pair, e latent width, s codebook size.
 
@@ -15,7 +15,14 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from lapa.config.latent_action import FsqConfig, NoQuantizerConfig, NsvqConfig, QuantizerConfig, VqEmaConfig
+from lapa.config.latent_action import (
+    FsqConfig,
+    NoQuantizerConfig,
+    NsvqConfig,
+    QuantizerConfig,
+    VqEmaConfig,
+    WithheldConfig,
+)
 from lapa.errors import ConfigError
 
 
@@ -29,7 +36,7 @@ class Quantized(NamedTuple):
 
 
 class Quantizer(nn.Module):
-    """Base of the four. `latent_width` is what the encoder must produce."""
+    """Base of all. `latent_width` is what the encoder must produce."""
 
     usage: Tensor
     pending_usage: Tensor
@@ -189,19 +196,21 @@ class FsqQuantizer(Quantizer):
         return vectors
 
 
-class NoQuantizer(Quantizer):
-    """Latents stay continuous; codes are all zero and mean nothing."""
+class CodelessQuantizer(Quantizer):
+    """Codes are all zero and mean nothing: the latents pass on as they are, or are withheld from the decoder."""
 
-    def __init__(self, config: NoQuantizerConfig, codes_per_pair: int) -> None:
+    def __init__(self, config: NoQuantizerConfig | WithheldConfig, codes_per_pair: int) -> None:
         super().__init__(codes_per_pair=codes_per_pair, codebook_size=0, latent_width=config.width)
+        self.kind = config.kind
 
     def quantize(self, latents: Float[Tensor, "b k e"]) -> Quantized:
         codes = torch.zeros(latents.shape[:2], dtype=torch.int64, device=latents.device)
-        return Quantized(codes, latents, latents.new_zeros(()))
+        vectors = torch.zeros_like(latents) if self.kind == "withheld" else latents
+        return Quantized(codes, vectors, latents.new_zeros(()))
 
     def vectors_of(self, codes: Int64[Tensor, "b k"]) -> Float[Tensor, "b k e"]:
         raise ConfigError(
-            "this latent-action model has quantizer kind 'none', so codes cannot be decoded; "
+            f"this latent-action model has quantizer kind '{self.kind}', so codes cannot be decoded; "
             "train one with quantizer.kind=nsvq, vq_ema or fsq."
         )
 
@@ -214,8 +223,8 @@ def build_quantizer(config: QuantizerConfig, codes_per_pair: int) -> Quantizer:
             return VqEmaQuantizer(config, codes_per_pair)
         case FsqConfig():
             return FsqQuantizer(config, codes_per_pair)
-        case NoQuantizerConfig():
-            return NoQuantizer(config, codes_per_pair)
+        case NoQuantizerConfig() | WithheldConfig():
+            return CodelessQuantizer(config, codes_per_pair)
         case _:
             assert_never(config)
 

@@ -9,16 +9,29 @@ from torch import Tensor
 
 from lapa.config.latent_action import FeatureTarget, PixelTarget, TargetConfig
 from lapa.errors import ConfigError, MissingDependency
+from lapa.models.latent_action.global_motion import motion_weights
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class PixelLoss:
-    """Mean squared error over all pixels."""
+    """Mean squared error over all pixels, or more of it over those that move."""
 
-    def __call__(self, predicted: Float[Tensor, "b c h w"], future: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:
-        return F.mse_loss(predicted.float(), future)
+    def __init__(self, config: PixelTarget) -> None:
+        self._motion_mask = config.motion_mask
+
+    def __call__(
+        self,
+        predicted: Float[Tensor, "b c h w"],
+        future: Float[Tensor, "b c h w"],
+        current: Float[Tensor, "b c h w"],
+    ) -> Float[Tensor, ""]:
+        if not self._motion_mask:
+            return F.mse_loss(predicted.float(), future)
+        with torch.autocast(future.device.type, enabled=False):
+            weights = motion_weights(current, future, self._motion_mask)
+        return (weights * (predicted.float() - future).square()).mean()
 
 
 class FeatureLoss:
@@ -31,7 +44,12 @@ class FeatureLoss:
         self._config = config
         self._encoder: Any = None
 
-    def __call__(self, predicted: Float[Tensor, "b c h w"], future: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:
+    def __call__(
+        self,
+        predicted: Float[Tensor, "b c h w"],
+        future: Float[Tensor, "b c h w"],
+        current: Float[Tensor, "b c h w"],
+    ) -> Float[Tensor, ""]:
         predicted = predicted.float()
         with torch.no_grad():
             wanted = self._features(future)
@@ -65,7 +83,7 @@ def _load_encoder(name: str, device: torch.device) -> Any:
 def build_target(config: TargetConfig) -> PixelLoss | FeatureLoss:
     match config:
         case PixelTarget():
-            return PixelLoss()
+            return PixelLoss(config)
         case FeatureTarget():
             return FeatureLoss(config)
         case _:

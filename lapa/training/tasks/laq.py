@@ -13,6 +13,7 @@ from lapa.config.latent_action import PublishedRevivalConfig, RevivalConfig
 from lapa.config.stages import LaqConfig
 from lapa.data.dataset import Dataset
 from lapa.errors import CodebookCollapsed
+from lapa.models.latent_action.augmentation import augment
 from lapa.models.latent_action.model import LATENT_ACTION_KIND, LatentActionModel, LatentActionOutput
 from lapa.models.latent_action.pictures import code_atlas, reconstruction_grid
 from lapa.models.latent_action.quantizers import FsqQuantizer, NsvqQuantizer, VqEmaQuantizer
@@ -64,9 +65,20 @@ class LaqTask:
         self._knows_initialized = True
 
     def losses(self, engine: Engine, batch: Batch) -> dict[str, Tensor]:
-        output: LatentActionOutput = engine.run(batch.pair)
+        """`total`; with supervision also its two parts, `reconstruction` and `motion`."""
+        if self.config.augmentation is None:
+            output: LatentActionOutput = engine.run(batch.pair)
+        else:
+            augmented = augment(batch.pair, self.config.augmentation)
+            output = engine.run(augmented.told, augmented.seen)
         self._latents.append(output.vectors.detach())
-        return {"total": output.loss}
+        if self.config.supervision is None:
+            return {"total": output.loss}
+        head = _model(engine).motion_head
+        assert head is not None and output.motion is not None and batch.motion is not None
+        motion = head.loss(output.motion, batch.motion)
+        total = output.loss + self.config.supervision.weight * motion
+        return {"total": total, "reconstruction": output.loss, "motion": motion}
 
     def after_update(self, engine: Engine) -> dict[str, float]:
         """Gather usage from all ranks, move averages, revive unused codes."""
@@ -102,7 +114,9 @@ class LaqTask:
         return metrics
 
     def save(self, folder: Path, state: dict[str, Tensor]) -> None:
-        save_model(folder, kind=LATENT_ACTION_KIND, config=self.config.model, state=state)
+        """The model alone: who labels with it needs no motion head, which the training state keeps."""
+        kept = {name: value for name, value in state.items() if not name.startswith("motion_head.")}
+        save_model(folder, kind=LATENT_ACTION_KIND, config=self.config.model, state=kept)
 
     def state(self) -> dict[str, Any]:
         return {"validations_below": self._validations_below}

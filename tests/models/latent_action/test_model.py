@@ -16,6 +16,7 @@ from lapa.config.latent_action import (
     QuantizerConfig,
     TransformerArchitecture,
     VqEmaConfig,
+    WithheldConfig,
 )
 from lapa.config.models import lapa_model
 from lapa.errors import CheckpointMismatch, ConfigError
@@ -29,7 +30,7 @@ TRANSFORMER = TransformerArchitecture(
     patch_size=8, width=32, spatial_depth=1, temporal_depth=1, decoder_depth=1, heads=2, head_width=16
 )
 CONVOLUTIONAL = ConvolutionalArchitecture(width=16)
-QUANTIZERS = (NsvqConfig(width=8), VqEmaConfig(width=8), FsqConfig(), NoQuantizerConfig(width=8))
+QUANTIZERS = (NsvqConfig(width=8), VqEmaConfig(width=8), FsqConfig(), NoQuantizerConfig(width=8), WithheldConfig())
 
 
 def make_config(
@@ -113,9 +114,25 @@ def test_every_code_position_changes_the_picture_in_its_own_way(
             assert (pictures[one] - pictures[other]).abs().max() > 1e-6
 
 
-def test_continuous_latents_have_no_codes_to_decode() -> None:
-    model = build_latent_action_model(make_config(quantizer=NoQuantizerConfig(width=8))).eval()
-    with pytest.raises(ConfigError, match="quantizer kind 'none'"):
+@pytest.mark.parametrize("architecture", [TRANSFORMER, CONVOLUTIONAL], ids=lambda a: a.kind)
+def test_a_decoder_with_codes_withheld_knows_the_current_frame_alone(
+    architecture: TransformerArchitecture | ConvolutionalArchitecture,
+) -> None:
+    model = build_latent_action_model(make_config(architecture, quantizer=WithheldConfig()))
+    pair, other = make_pair(), make_pair(seed=1)
+    output, elsewhere = model(pair), model(FramePair(current=pair.current, future=other.future))
+    assert torch.equal(output.reconstruction, elsewhere.reconstruction)
+    assert model.config.codebook_size == 0
+    output.loss.backward()
+    decoder, encoder = model.dynamics.forward_dynamics, model.dynamics.inverse_dynamics  # type: ignore[attr-defined]
+    assert any(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in decoder.parameters())
+    assert all(parameter.grad is None for parameter in encoder.parameters())
+
+
+@pytest.mark.parametrize("quantizer", QUANTIZERS[3:], ids=lambda q: q.kind)
+def test_without_a_codebook_there_are_no_codes_to_decode(quantizer: QuantizerConfig) -> None:
+    model = build_latent_action_model(make_config(quantizer=quantizer)).eval()
+    with pytest.raises(ConfigError, match=f"quantizer kind '{quantizer.kind}'"):
         model.decode(make_pair().current, torch.zeros(3, 4, dtype=torch.int64))
 
 
