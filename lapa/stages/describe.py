@@ -19,14 +19,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from lapa.config.data import IngestConfig
 from lapa.config.latent_action import LatentActionConfig, TransformerArchitecture
 from lapa.config.run import RunConfig
-from lapa.config.stages import FinetuneConfig, PretrainConfig
-from lapa.config.vla import BinnedHead, HuggingFaceBackbone
+from lapa.config.stages import CodesTarget, FinetuneConfig, PretrainConfig, RecordedActionsTarget
+from lapa.config.vla import HuggingFaceBackbone
 from lapa.data.dataset import Dataset
 from lapa.errors import ConfigError, DatasetNotFound
+from lapa.models.inverse_dynamics.model import InverseDynamicsModel, InverseDynamicsSpec
 from lapa.models.latent_action.model import build_latent_action_model
 from lapa.models.latent_action.released import released_parameter_count
-from lapa.models.vla.action_space import ActionSpace, fit_action_space
-from lapa.models.vla.heads.build import build_action_head
+from lapa.models.vla.action_space import ActionSpace, dimension_names, fit_action_space
+from lapa.models.vla.heads.build import bins_of, build_action_head
 from lapa.models.vla.model import VisionLanguageAction, build_vla
 from lapa.models.vla.spec import VlaSpec
 from lapa.stages.plan import dataset_url, datasets_of
@@ -46,6 +47,8 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
 def describe(run: RunConfig, stage: str) -> dict[str, Any]:
     """Modules with their parameters, and FLOPs per sample of what the stage does with the model."""
     match stage:
+        case "laq" if run.laq.labeller == "inverse-dynamics":
+            return _inverse_dynamics(run)
         case "laq":
             return _latent_action(run.laq.model)
         case "pretrain" if run.pretrain:
@@ -73,7 +76,29 @@ def _latent_action(config: LatentActionConfig) -> dict[str, Any]:
     return {**described, "flops_per_sample": flops, "latent_actions": latent_actions}
 
 
+def _inverse_dynamics(run: RunConfig) -> dict[str, Any]:
+    config, (dims, source) = run.laq.inverse_dynamics, _action_dims(run, "robot")
+    spec = InverseDynamicsSpec(
+        image_size=config.image_size,
+        width=config.width,
+        blocks=config.blocks,
+        action_names=dimension_names((), dims),
+        action_mean=(0.0,) * dims,
+        action_std=(1.0,) * dims,
+    )
+    with FakeTensorMode():
+        model = InverseDynamicsModel(spec)
+        frames = torch.zeros(1, 3, config.image_size, config.image_size, dtype=torch.uint8)
+        flops = _flops(lambda: model(FramePair(current=frames, future=frames)))
+        return {**_modules(model), "flops_per_sample": {"label": flops}, "actions": f"{dims} dimensions, {source}"}
+
+
 def _pretrained(run: RunConfig, config: PretrainConfig) -> dict[str, Any]:
+    target = config.target
+    if not isinstance(target, CodesTarget):
+        dims, source = _action_dims(run, "videos" if isinstance(target, RecordedActionsTarget) else "robot")
+        spec = VlaSpec(backbone=config.backbone, head=target.head, actions=_some_actions(dims, bins_of(target.head)))
+        return {**_vla(spec, _frame_size(run, "videos")), "actions": f"{dims} dimensions, {source}"}
     codes, size = run.laq.model.codes_per_pair, run.laq.model.codebook_size
     return _vla(VlaSpec(backbone=config.backbone, codes_per_pair=codes, codebook_size=size), _frame_size(run, "videos"))
 
@@ -84,17 +109,16 @@ def _finetuned(run: RunConfig, config: FinetuneConfig) -> dict[str, Any]:
     assert backbone is not None  # RunConfig checks it
     info = dataset.info if (dataset := _dataset(run, "robot")) and dataset.info.has_actions else None
     keeps_codes = run.pretrain is not None and config.latent_loss_weight > 0
-    dims = info.action_dims if info else ASSUMED_DIMS
+    dims, source = _action_dims(run, "robot")
     states = info.proprioception_dims if info else ASSUMED_DIMS
     spec = VlaSpec(
         backbone=backbone,
         codes_per_pair=run.laq.model.codes_per_pair if keeps_codes else 0,
         codebook_size=run.laq.model.codebook_size if keeps_codes else 0,
         head=config.head,
-        actions=_some_actions(dims, config.head.bins if isinstance(config.head, BinnedHead) else 2),
+        actions=_some_actions(dims, bins_of(config.head)),
         proprioception_dims=states if config.use_proprioception else 0,
     )
-    source = "of the robot dataset" if info else "assumed, for the robot dataset is not made yet"
     return {**_vla(spec, _frame_size(run, "robot")), "actions": f"{dims} dimensions, {source}"}
 
 
@@ -148,6 +172,13 @@ def _some_actions(dims: int, bins: int) -> ActionSpace:
     """A space that fills every bin: the size of the head is what counts."""
     spread = np.linspace(-1, 1, 4 * bins)
     return fit_action_space(np.repeat(spread[:, None], dims, axis=1), bins=bins)
+
+
+def _action_dims(run: RunConfig, role: str) -> tuple[int, str]:
+    """How many dimensions, and where the number is from."""
+    if (dataset := _dataset(run, role)) and dataset.info.has_actions:
+        return dataset.info.action_dims, f"of the {role} dataset"
+    return ASSUMED_DIMS, f"assumed, for the {role} dataset is not made yet"
 
 
 def _dataset(run: RunConfig, role: str) -> Dataset | None:

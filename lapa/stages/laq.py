@@ -17,6 +17,7 @@ from lapa.models.latent_action.released import load_released, read_released
 from lapa.models.latent_action.supervision import MotionHead
 from lapa.models.storage import model_digest, save_model
 from lapa.stages.context import Stage, open_stage
+from lapa.stages.inverse_dynamics import train_inverse_dynamics
 from lapa.stages.results import Artifact
 from lapa.stages.training import train
 from lapa.tracking.registry import LAQ_MODEL
@@ -24,9 +25,11 @@ from lapa.training.tasks.laq import LaqTask
 
 
 def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
-    """Train the latent-action model on the videos' frame pairs, or take released weights, and register it."""
+    """Train the labeller on frame pairs (of the videos, or of the robot's episodes), or take released weights."""
     with open_stage(run, "laq") as stage:
-        if run.laq.released_weights and not run.laq.train_released:
+        if run.laq.labeller == "inverse-dynamics":
+            train_inverse_dynamics(stage, run.laq)
+        elif run.laq.released_weights and not run.laq.train_released:
             _keep_released(stage, run.laq)
         else:
             _train(stage, run.laq)
