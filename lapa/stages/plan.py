@@ -60,11 +60,12 @@ def plan(run: RunConfig) -> list[PlannedStage]:
 
 
 def stages_of(run: RunConfig, *, is_baseline: bool = False) -> list[StageName]:
-    """The stages that make a run's results; a baseline without pretraining needs no latent actions."""
+    """The stages that make a run's results; a baseline without pretraining needs no labels."""
+    needs_labels = learns_labels(run) if run.pretrain else not is_baseline
     wanted: dict[StageName, bool] = {
         "ingest": True,
-        "laq": run.pretrain is not None or not is_baseline,
-        "label": run.pretrain is not None or not is_baseline,
+        "laq": needs_labels,
+        "label": needs_labels,
         "pretrain": run.pretrain is not None,
         "finetune": run.finetune is not None,
         "evaluate": run.finetune is not None and run.evaluate is not None,
@@ -76,6 +77,11 @@ def datasets_of(run: RunConfig) -> dict[str, DatasetConfig]:
     """The datasets of a run by their role."""
     roles: dict[str, DatasetConfig | None] = {"videos": run.videos, "robot": run.robot}
     return {role: config for role, config in roles.items() if config is not None}
+
+
+def learns_labels(run: RunConfig) -> bool:
+    """Whether pretraining learns what stage `label` made, and not what the videos were recorded with."""
+    return run.pretrain is not None and run.pretrain.target.kind != "recorded-actions"
 
 
 def labels_robot(run: RunConfig) -> bool:
@@ -101,11 +107,15 @@ def inputs_of(run: RunConfig, stage: StageName) -> dict[str, Artifact]:
         case "ingest":
             return {}
         case "laq":
+            if run.laq.labeller == "inverse-dynamics":
+                return {"robot": _dataset(run, "robot")}
             roles = ("videos", "robot") if run.laq.gate and run.robot else ("videos",)
             return {role: _dataset(run, role) for role in roles}
         case "label":
             roles = ("videos", "robot") if labels_robot(run) else ("videos",)
             return {**{role: _dataset(run, role) for role in roles}, "laq": _output(run, "laq", "model")}
+        case "pretrain" if not learns_labels(run):
+            return {"videos": _dataset(run, "videos")}
         case "pretrain":
             # The labels alone would do to train; the model that made them is named for the lineage of the policy.
             labels = {"labels": _output(run, "label", "labels"), "laq": _output(run, "laq", "model")}
@@ -189,9 +199,21 @@ def _dataset(run: RunConfig, role: str) -> Artifact:
 
 def _static_key(run: RunConfig, stage: StageName) -> str:
     """Equal for stages of two runs that must come out the same, before anything is made."""
-    upstream = STAGES[: STAGES.index(stage) + 1]
-    settings = [stage_settings(run, earlier) for earlier in upstream if earlier in stages_of(run)]
+    settings = [stage_settings(run, earlier) for earlier in STAGES if earlier in _closure(run, stage)]
     return files.digest(_canonical([stage, settings]))
+
+
+def _closure(run: RunConfig, stage: StageName) -> set[StageName]:
+    """The stage and all that it is made from; `ingest` makes every dataset of the run."""
+    made_from: dict[StageName, tuple[StageName, ...]] = {
+        "ingest": (),
+        "laq": ("ingest",),
+        "label": ("laq",),
+        "pretrain": ("label",) if learns_labels(run) else ("ingest",),
+        "finetune": ("pretrain",) if run.pretrain else ("ingest",),  # with robot labels, those of pretraining's model
+        "evaluate": ("finetune",),
+    }
+    return {stage}.union(*(_closure(run, earlier) for earlier in made_from[stage]))
 
 
 def stage_settings(run: RunConfig, stage: StageName) -> dict[str, Any]:
@@ -199,13 +221,21 @@ def stage_settings(run: RunConfig, stage: StageName) -> dict[str, Any]:
     datasets = {role: result_settings(config) for role, config in datasets_of(run).items()}
     parts: dict[StageName, Any] = {
         "ingest": datasets,
-        "laq": result_settings(run.laq),
+        "laq": _labeller_settings(run),
         "label": {**result_settings(run.label), "window_seconds": run.laq.window_seconds},
         "pretrain": run.pretrain and result_settings(run.pretrain),
         "finetune": run.finetune and result_settings(run.finetune),
         "evaluate": run.evaluate and result_settings(run.evaluate),
     }
     return {"version": RESULT_VERSION, "stage": stage, "seed": run.seed, "settings": parts[stage]}
+
+
+def _labeller_settings(run: RunConfig) -> dict[str, Any]:
+    """Of the labeller that is chosen, without those of the other one."""
+    settings = result_settings(run.laq)
+    if run.laq.labeller == "inverse-dynamics":
+        return {name: settings[name] for name in ("labeller", "inverse_dynamics", "window_seconds", "stream")}
+    return {name: value for name, value in settings.items() if name != "inverse_dynamics"}
 
 
 def _source_name(config: IngestConfig) -> str:
