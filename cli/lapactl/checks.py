@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from lapa import files
-from lapa.config.data import DatasetConfig, ExistingDataset, TabletopSource
+from lapa.config.data import DatasetConfig, ExistingDataset, SimulatedSource
 from lapa.config.run import RunConfig
 from lapa.errors import LapaError
 from lapa.stages.plan import datasets_of
@@ -129,10 +129,10 @@ def _sources(run: RunConfig) -> list[Check]:
 
 
 def _url_of(config: DatasetConfig) -> str | None:
-    """Where the data must be before a run; the tabletop makes its own."""
+    """Where the data must be before a run; simulators make their own."""
     if isinstance(config, ExistingDataset):
         return config.url
-    return None if isinstance(config.source, TabletopSource) else config.source.url
+    return None if isinstance(config.source, SimulatedSource) else config.source.url
 
 
 def _found(url: str) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from lapa.config.base import Config, runtime
+from lapa.config.metaworld import METAWORLD_TASKS, MetaWorldCamera, MetaWorldTask
 from lapa.config.tabletop import TabletopScene, TabletopTasks
 
 
@@ -97,7 +98,27 @@ class TabletopSource(Config):
     """Standard deviation of the oracle's time-correlated noise, as a share of one step."""
 
 
-SourceConfig = Annotated[VideoFolderSource | LeRobotSource | RldsSource | TabletopSource, Field(discriminator="kind")]
+class MetaWorldSource(Config):
+    """Recordings of Meta-World's scripted experts: an option that needs the extra `metaworld`."""
+
+    kind: Literal["metaworld"] = "metaworld"
+    record: Literal["videos", "demonstrations"]
+    """`videos`: mp4 files without actions and a sidecar. `demonstrations`: a LeRobot dataset with actions."""
+    tasks: tuple[MetaWorldTask, ...] = Field(METAWORLD_TASKS, min_length=1)
+    """In turn."""
+    camera: MetaWorldCamera = "workspace"
+    episodes: int = Field(gt=0)
+    seed: int = Field(0, ge=0)
+    image_size: int = Field(64, ge=16, le=512, multiple_of=2)
+    action_noise: float = Field(0.2, ge=0)
+    """Standard deviation of the expert's time-correlated noise, as a share of the largest action."""
+
+
+SimulatedSource = TabletopSource | MetaWorldSource
+"""Recorded before they are read; what they hold changes with their settings only."""
+SourceConfig = Annotated[
+    VideoFolderSource | LeRobotSource | RldsSource | TabletopSource | MetaWorldSource, Field(discriminator="kind")
+]
 
 
 class VideoEncoding(Config):

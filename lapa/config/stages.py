@@ -8,6 +8,7 @@ from lapa.config.base import Config, runtime
 from lapa.config.data import StreamConfig
 from lapa.config.inverse_dynamics import InverseDynamicsConfig
 from lapa.config.latent_action import LatentActionConfig, NsvqConfig, TransformerArchitecture
+from lapa.config.metaworld import METAWORLD_TASKS, MetaWorldCamera, MetaWorldTask
 from lapa.config.tabletop import TabletopScene, TabletopTasks
 from lapa.config.training import FitConfig
 from lapa.config.vla import ActionHeadConfig, BackboneConfig, BinnedHead, HuggingFaceBackbone
@@ -176,9 +177,26 @@ class TabletopEvaluation(Config):
     tasks: TabletopTasks = TabletopTasks()
 
 
+class MetaWorldEvaluation(Config):
+    """Closed loop in Meta-World, which needs the extra `metaworld`."""
+
+    kind: Literal["metaworld"] = "metaworld"
+    episodes: int = Field(100, gt=0)
+    seed: int = Field(10_000, ge=0, lt=2**32)
+    """First seed of the initial states; recordings draw theirs from another range."""
+    max_steps: int = Field(60, gt=0, le=125)
+    """Timesteps of 1/20 s; the experts need 30 at most, and the simulator ends an episode after 125."""
+    tasks: tuple[MetaWorldTask, ...] = Field(METAWORLD_TASKS, min_length=1)
+    """In turn."""
+    camera: MetaWorldCamera = "workspace"
+
+
+SimulatorConfig = Annotated[TabletopEvaluation | MetaWorldEvaluation, Field(discriminator="kind")]
+
+
 class EvaluateConfig(Config):
     """Stage `evaluate`: how good the policy is, with intervals."""
 
-    simulator: TabletopEvaluation | None = None
+    simulator: SimulatorConfig | None = None
     """Closed-loop success; held-out action error alone when null."""
     confidence: float = Field(0.95, gt=0, lt=1)

@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
+from typing import assert_never
 
 from lapa import files
 from lapa.config.base import result_settings
@@ -10,7 +12,9 @@ from lapa.config.data import (
     ExistingDataset,
     IngestConfig,
     LeRobotSource,
+    MetaWorldSource,
     SidecarInstructions,
+    SimulatedSource,
     SourceConfig,
     TabletopSource,
     VideoFolderSource,
@@ -18,7 +22,8 @@ from lapa.config.data import (
 from lapa.config.run import RunConfig
 from lapa.data.dataset import Dataset
 from lapa.data.ingest import ingest, is_current
-from lapa.envs.tabletop.recording import record
+from lapa.envs.metaworld.recording import record as record_metaworld
+from lapa.envs.tabletop.recording import record as record_tabletop
 from lapa.stages.context import Stage, local_folder, open_stage
 from lapa.stages.plan import dataset_url, datasets_of, finished, is_whole
 from lapa.stages.results import Artifact
@@ -47,7 +52,7 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
 
 def _is_current(run: RunConfig, config: DatasetConfig) -> bool:
     """Whether a dataset is there, and is what its source would give now. A recording changes with its settings only."""
-    if isinstance(config, ExistingDataset) or isinstance(config.source, TabletopSource):
+    if isinstance(config, ExistingDataset) or isinstance(config.source, SimulatedSource):
         return is_whole(run, config)
     return is_current(config, dataset_url(run, config))
 
@@ -62,17 +67,30 @@ def _ingest(stage: Stage, role: str, config: IngestConfig, url: str) -> dict[str
 
 
 def _files_of(source: SourceConfig, stage: Stage) -> SourceConfig:
-    """The source as files that a reader reads: the tabletop is recorded first, everything else is files already."""
-    if not isinstance(source, TabletopSource):
+    """The source as files that a reader reads: a simulator is recorded first, everything else is files already."""
+    if not isinstance(source, SimulatedSource):
         return source
     key = files.digest(str(sorted(result_settings(source).items())))[:10]
-    folder = local_folder(files.join(stage.run.work_url, "recordings", f"tabletop-{source.record}-{key}"))
+    folder = local_folder(files.join(stage.run.work_url, "recordings", f"{source.kind}-{source.record}-{key}"))
     stage.progress(f"record {source.record}", unit="episodes", steps=source.episodes)
-    record(folder, source)
+    licence = _record(folder, source)
     match source.record:
         case "videos":
             return VideoFolderSource(
-                url=str(folder), instructions=SidecarInstructions(), embodiment="tabletop", licence="CC0-1.0"
+                url=str(folder), instructions=SidecarInstructions(), embodiment=source.kind, licence=licence
             )
         case "demonstrations":
-            return LeRobotSource(url=str(folder), embodiment="tabletop", licence="CC0-1.0")
+            return LeRobotSource(url=str(folder), embodiment=source.kind, licence=licence)
+
+
+def _record(folder: Path, source: SimulatedSource) -> str:
+    """Play and film the source's episodes; the licence of what the pictures show."""
+    match source:
+        case TabletopSource():
+            record_tabletop(folder, source)
+            return "CC0-1.0"
+        case MetaWorldSource():
+            record_metaworld(folder, source)
+            return "MIT"
+        case _:
+            assert_never(source)

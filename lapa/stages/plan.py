@@ -18,7 +18,9 @@ from lapa.config.data import (
     ExistingDataset,
     IngestConfig,
     LeRobotSource,
+    MetaWorldSource,
     RldsSource,
+    SimulatedSource,
     TabletopSource,
     VideoFolderSource,
 )
@@ -156,7 +158,7 @@ def unchanged(run: RunConfig, stage: StageName) -> StageResult | None:
     """The result of a stage that need not even be started. Ingest looks again at files that others may change."""
     if stage == "ingest":
         for config in datasets_of(run).values():
-            is_made_here = isinstance(config, ExistingDataset) or isinstance(config.source, TabletopSource)
+            is_made_here = isinstance(config, ExistingDataset) or isinstance(config.source, SimulatedSource)
             if not is_made_here or not is_whole(run, config):
                 return None
     return finished(run, stage)
@@ -241,8 +243,8 @@ def _labeller_settings(run: RunConfig) -> dict[str, Any]:
 def _source_name(config: IngestConfig) -> str:
     source = config.source
     match source:
-        case TabletopSource():
-            return f"tabletop-{source.record}"
+        case TabletopSource() | MetaWorldSource():
+            return f"{source.kind}-{source.record}"
         case RldsSource():
             # TFDS keeps a dataset under its version: bridge_dataset/1.0.0 is called bridge_dataset.
             name, parent = files.name_of(source.url), files.name_of(source.url.rstrip("/").rpartition("/")[0])

@@ -2,7 +2,14 @@
 
 from typing import assert_never
 
-from lapa.config.data import LeRobotSource, RldsSource, SourceConfig, TabletopSource, VideoFolderSource
+from lapa.config.data import (
+    LeRobotSource,
+    MetaWorldSource,
+    RldsSource,
+    SourceConfig,
+    TabletopSource,
+    VideoFolderSource,
+)
 from lapa.data.readers.base import SourceReader
 from lapa.data.readers.lerobot import LeRobotReader
 from lapa.data.readers.rlds import RldsReader
@@ -18,10 +25,10 @@ def build_reader(config: SourceConfig) -> SourceReader:
             return LeRobotReader(config)
         case RldsSource():
             return RldsReader(config)
-        case TabletopSource():
+        case TabletopSource() | MetaWorldSource():
             raise ConfigError(
-                "a tabletop source is a simulation, not files. Record it first (the ingest stage does), then ingest "
-                "the recordings as kind=videos or kind=lerobot."
+                f"a {config.kind} source is a simulation, not files. Record it first (the ingest stage does), then "
+                "ingest the recordings as kind=videos or kind=lerobot."
             )
         case _:
             assert_never(config)
