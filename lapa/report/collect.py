@@ -1,23 +1,22 @@
 """Reads a run's stage folders and datasets into a `RunSummary`. What is missing is shown as missing."""
 
 import importlib.metadata
-import json
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from lapa import files
-from lapa.config.latent_action import NoQuantizerConfig
 from lapa.config.load import arms, dump_run
 from lapa.config.run import RunConfig
-from lapa.config.stages import STAGES
 from lapa.report.datasets import summarize_dataset
+from lapa.report.outcomes import read_outcomes
 from lapa.report.pictures import picture_uri
+from lapa.report.settings import nearest_preset, short
 from lapa.report.summary import (
+    AnalysisSummary,
     ArmSummary,
     ArtifactSummary,
-    CodebookRules,
     DatasetSummary,
     Picture,
     RunSummary,
@@ -29,86 +28,48 @@ logger = logging.getLogger(__name__)
 
 PACKAGES = ("lapa", "torch", "deepspeed", "transformers", "mlflow", "av")
 
-StageFolders = Mapping[str, Mapping[str, str]]
-"""Arm -> stage -> URL of the stage's folder."""
+StageFolders = Mapping[str, Mapping[str, str | None]]
+"""Arm -> the stages it consists of, in order -> URL of the stage's folder, None while it has no place yet."""
 
 
 def collect_run(
-    work_url: str, run: RunConfig, *, folders: StageFolders | None = None, command: str = "lapactl run run.yaml"
+    run: RunConfig,
+    folders: StageFolders,
+    *,
+    analysis: AnalysisSummary | None = None,
+    command: str = "lapactl run run.yaml",
 ) -> RunSummary:
     """Everything a report shows of a run and its baselines.
 
     ``folders`` says where each arm's stages are, as the stage plan knows; baselines share folders with the
-    run where they share stages. Without it the newest results in ``work_url`` that carry an arm's name are
-    taken. ``command`` reproduces the run from its resolved file.
+    run where they share stages. ``command`` reproduces the run from its resolved file.
     """
-    resolved = arms(run)
-    known = folders if folders is not None else _find_folders(work_url, list(resolved))
-    summaries = tuple(_arm(name, run, arm, known.get(name, {})) for name, arm in resolved.items())
+    summaries = tuple(_arm(name, run, arm, folders.get(name, {})) for name, arm in arms(run).items())
     return RunSummary(
         name=run.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        seed=run.seed,
-        work_url=work_url,
+        config=run,
+        work_url=run.work_url,
         command=command,
         resolved=dump_run(run),
-        confidence=run.evaluate.confidence if run.evaluate else 0.95,
-        codebook=_codebook(run),
+        differences=nearest_preset(run),
         datasets=_datasets(summaries[0]),
         arms=summaries,
+        analysis=analysis or AnalysisSummary(),
         versions=_versions(),
     )
 
 
-def _codebook(run: RunConfig) -> CodebookRules:
-    model = run.laq.model
-    return CodebookRules(
-        codebook_size=model.codebook_size,
-        codes_per_pair=0 if isinstance(model.quantizer, NoQuantizerConfig) else model.codes_per_pair,
-        min_perplexity=run.laq.health.min_perplexity,
-        quantizer=model.quantizer.kind,
-    )
-
-
-def _find_folders(work_url: str, names: list[str]) -> dict[str, dict[str, str]]:
-    """The newest result of each arm and stage, and what those were made from."""
-    results = []
-    for entry in files.list_names(work_url):
-        url = files.join(work_url, entry, "result.json")
-        if entry.split("-")[0] in STAGES and files.exists(url):
-            results.append((files.join(work_url, entry), files.read_json(url)))
-    results.sort(key=lambda item: item[1].get("finished", ""))
-    found: dict[str, dict[str, str]] = {}
-    for name in names:
-        mine = {result["stage"]: (folder, result) for folder, result in results if result["name"] == name}
-        for stage in reversed(STAGES):  # a shared stage carries the name of the arm that came first
-            if stage in mine:
-                needs = {item["digest"] for item in mine[stage][1].get("inputs", {}).values()}
-                for folder, result in results:
-                    if needs & {item["digest"] for item in result.get("outputs", {}).values()}:
-                        mine.setdefault(result["stage"], (folder, result))
-        found[name] = {stage: folder for stage, (folder, _) in mine.items()}
-    return found
-
-
-def _arm(name: str, run: RunConfig, arm: RunConfig, folders: Mapping[str, str]) -> ArmSummary:
+def _arm(name: str, run: RunConfig, arm: RunConfig, folders: Mapping[str, str | None]) -> ArmSummary:
     is_baseline = name != run.name
-    wanted = {
-        "laq": arm.pretrain is not None or not is_baseline,
-        "label": arm.pretrain is not None or not is_baseline,
-        "pretrain": arm.pretrain is not None,
-        "finetune": arm.finetune is not None,
-        "evaluate": arm.finetune is not None and arm.evaluate is not None,
-    }
+    evaluated = folders.get("evaluate")
     return ArmSummary(
         name=name,
         is_baseline=is_baseline,
-        differs=tuple(f"{key} = {_short(value)}" for key, value in run.baselines.get(name, {}).items()),
-        stages=tuple(
-            _stage(name, stage, folders.get(stage), with_pictures=not is_baseline)
-            for stage in STAGES
-            if wanted.get(stage, True)
-        ),
+        config=arm,
+        differs=tuple(f"{key} = {short(value)}" for key, value in run.baselines.get(name, {}).items()),
+        stages=tuple(_stage(name, stage, url, with_pictures=not is_baseline) for stage, url in folders.items()),
+        outcomes=read_outcomes(evaluated) if evaluated else (),
     )
 
 
@@ -191,8 +152,3 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
-
-
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False).replace('"', "")
-    return text if len(text) <= 80 else text[:79] + "…"

@@ -1,4 +1,4 @@
-"""What a report tells about a dataset. Reads the files themselves: `lapa.data` is a layer above."""
+"""What a report tells about a dataset."""
 
 import io
 import logging
@@ -8,11 +8,11 @@ from typing import Any
 import av
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 from jaxtyping import UInt8
 
 from lapa import files
+from lapa.data.parquet import read_parquet
 from lapa.report.pictures import thumbnail_uri
 from lapa.report.summary import DatasetSummary, Thumbnail
 
@@ -25,8 +25,7 @@ EXAMPLES = 8
 def summarize_dataset(role: str, url: str) -> DatasetSummary:
     """Counts, instructions and a few frames of a complete dataset."""
     info: dict[str, Any] = files.read_json(files.join(url, "dataset.json"))
-    # Not read_table: its I/O threads may abort the process as it ends (see lapa/data/parquet.py).
-    index = pq.ParquetFile(io.BytesIO(files.read_bytes(files.join(url, "index.parquet")))).read(use_threads=False)
+    index = read_parquet(io.BytesIO(files.read_bytes(files.join(url, "index.parquet"))))
     frames, rates = index.column("num_frames").to_numpy(), index.column("fps").to_numpy()
     instructions = Counter(text for text in index.column("instruction").to_pylist() if text)
     return DatasetSummary(

@@ -1,16 +1,22 @@
-"""Whether the codes name changes, in one word, and what to do when they do not."""
+"""Whether the codes are in use, since when they are not, and what to do about it."""
 
 import re
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from lapa.report.summary import CodebookRules, Series, StageSummary
+from lapa.config.run import RunConfig
+from lapa.report.changes import Change, against_collapse, against_dead_codes, longer
+from lapa.report.summary import Series, StageSummary
 
 WEAK_SHARE = 0.4
 """A codebook whose perplexity is below this share of its size is weak."""
 MAX_DEAD_SHARE = 0.25
+STILL = 1e-4
+"""Mean squared error of copying the frame below which the two frames of a pair hardly differ."""
 POSITION = re.compile(r"validation/perplexity/position-(\d+)")
+
+Verdict = Literal["healthy", "weak", "collapsed", "unknown", "no codes"]
 
 
 class CodeHealth(BaseModel):
@@ -18,9 +24,13 @@ class CodeHealth(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    verdict: Literal["healthy", "weak", "collapsed", "unknown"]
+    verdict: Verdict
     headline: str
-    advice: tuple[str, ...]
+    since: int | None = None
+    """Step of the first validation of a collapse that lasts."""
+    why: str = ""
+    """What follows from it."""
+    changes: tuple[Change, ...] = ()
 
 
 def validation_value(stage: StageSummary, name: str) -> float | None:
@@ -37,77 +47,102 @@ def perplexity_per_position(stage: StageSummary) -> dict[int, Series]:
     return {int(match.group(1)): stage.history[name] for name, match in sorted(found.items()) if match}
 
 
-def judge(stage: StageSummary | None, rules: CodebookRules) -> CodeHealth:
+def judge(stage: StageSummary | None, run: RunConfig) -> CodeHealth:
     """Read a `laq` stage's numbers. Without them the verdict is `unknown`."""
+    size = run.laq.model.codebook_size
+    if not size or run.laq.labeller == "inverse-dynamics":
+        return CodeHealth(verdict="no codes", headline="This run names no changes with codes: there is no codebook.")
     perplexity = validation_value(stage, "perplexity") if stage is not None else None
     if stage is None or perplexity is None:
-        return CodeHealth(
-            verdict="unknown", headline="The latent-action model has not been trained and validated yet.", advice=()
-        )
-    size = rules.codebook_size
-    used = f"perplexity {perplexity:.2f} of {size} codes"
-    if perplexity < rules.min_perplexity or perplexity <= 1.0:
-        return CodeHealth(
-            verdict="collapsed",
-            headline=f"The codebook has collapsed: {used}. Every change gets nearly the same name, so labels made "
-            "from this model carry no information, and pretraining on them teaches nothing.",
-            advice=_advice_collapsed(rules),
-        )
-    weaknesses = _weaknesses(stage, rules, perplexity)
-    if weaknesses:
+        return CodeHealth(verdict="unknown", headline="The latent-action model has not been trained and validated yet.")
+    joint = validation_value(stage, "joint_perplexity")
+    if _is_collapsed(perplexity if joint is None else min(perplexity, joint), run.laq.health.min_perplexity):
+        return _collapsed(stage, run, perplexity, joint)
+    used = _used(stage, perplexity, size)
+    if weaknesses := _weaknesses(stage, run, perplexity):
         return CodeHealth(
             verdict="weak",
             headline=f"The codebook is in use but weak: {used}; {'; '.join(what for what, _ in weaknesses)}.",
-            advice=tuple(dict.fromkeys(advice for _, advice in weaknesses)),
+            changes=tuple({change.why: change for _, change in weaknesses}.values()),
         )
-    return CodeHealth(verdict="healthy", headline=f"The codebook is healthy: {used}, and every position is in use.",
-                      advice=())  # fmt: skip
+    return CodeHealth(verdict="healthy", headline=f"The codebook is healthy: {used}, and every position is in use.")
 
 
-def _weaknesses(stage: StageSummary, rules: CodebookRules, perplexity: float) -> list[tuple[str, str]]:
+def collapsed_since(stage: StageSummary, limit: float) -> tuple[int | None, bool]:
+    """Step from which every validation was below the limit, and whether an earlier one was above it."""
+    lowest: dict[int, float] = {}
+    for name in ("validation/perplexity", "validation/joint_perplexity"):
+        for step, value in stage.history.get(name, []):
+            lowest[step] = min(value, lowest.get(step, value))
+    since = None
+    for step in sorted(lowest, reverse=True):
+        if not _is_collapsed(lowest[step], limit):
+            return since, True
+        since = step
+    return since, False
+
+
+def _is_collapsed(perplexity: float, limit: float) -> bool:
+    return perplexity < limit or perplexity <= 1.0
+
+
+def _collapsed(stage: StageSummary, run: RunConfig, perplexity: float, joint: float | None) -> CodeHealth:
+    since, fell = collapsed_since(stage, run.laq.health.min_perplexity)
+    best = max((value for _, value in stage.history.get("validation/perplexity", [])), default=perplexity)
+    if since is None:
+        when = "The codebook has collapsed"
+    elif fell:
+        when = f"The codebook collapsed at step {since:,}, after {best:.1f} codes had been in use"
+    else:
+        when = f"The codebook was collapsed from the first validation on (step {since:,})"
+    copied = validation_value(stage, "copy_error")
+    actions = f"{perplexity if joint is None else joint:.1f}"
+    possible = run.laq.model.codebook_size**run.laq.model.codes_per_pair
+    return CodeHealth(
+        verdict="collapsed",
+        headline=f"{when}: only {actions} of {possible:,} latent actions in use.",
+        since=since,
+        why="Every change between two frames gets the same name, whatever moved. Labels made from this model carry no "
+        "information, and pretraining on them teaches the policy nothing about acting.",
+        changes=against_collapse(run.laq, fell=fell, hardly_moves=copied is not None and copied < STILL),
+    )
+
+
+def _used(stage: StageSummary, perplexity: float, size: int) -> str:
+    """Positions one by one: each may use its own few codes, and all together then look like many."""
+    positions = [points[-1][1] for points in perplexity_per_position(stage).values() if points]
+    if not positions:
+        return f"perplexity {perplexity:.2f} of {size} codes"
+    listed = " and ".join(f"{value:.1f}" for value in positions)
+    return f"perplexity {listed} of {size} codes at its {len(positions)} position{'s' * (len(positions) > 1)}"
+
+
+def _weaknesses(stage: StageSummary, run: RunConfig, perplexity: float) -> list[tuple[str, Change]]:
     found = []
-    if perplexity < WEAK_SHARE * rules.codebook_size:
-        found.append((
-            "few codes share the work",
-            "Look at the code atlas first: few codes are enough for few kinds of motion. If motions are missing, "
-            "revive unused codes more often (laq.model.quantizer.revival.every) or train longer (laq.fit.steps).",
-        ))  # fmt: skip
+    if perplexity < WEAK_SHARE * run.laq.model.codebook_size:
+        why = (
+            "Look at the code atlas first: few codes are enough for few kinds of motion. If motions are missing, train"
+        )
+        found.append(("few codes share the work", longer(run, "laq", f"{why} longer.")))
     positions = perplexity_per_position(stage)
-    idle = [place for place, points in positions.items() if points[-1][1] < rules.min_perplexity]
+    idle = [place for place, points in positions.items() if points[-1][1] < run.laq.health.min_perplexity]
     if idle:
-        listed = ", ".join(map(str, sorted(idle)))
+        listed, count = ", ".join(map(str, sorted(idle))), run.laq.model.codes_per_pair
         found.append((
             f"position {listed} says almost nothing",
-            f"Fewer codes may do: laq.model.codes_per_pair below {rules.codes_per_pair}. Codes that are used are "
-            "easier to learn in pretraining.",
+            Change(
+                sets=(f"laq.model.codes_per_pair={max(1, count - len(idle))}",), now=str(count),
+                why="Fewer codes may do, and codes that are all in use are easier to learn in pretraining.",
+            ),
         ))  # fmt: skip
     dead = validation_value(stage, "dead_share")
     if dead is not None and dead > MAX_DEAD_SHARE:
-        found.append((
-            f"{dead:.0%} of the codes are dead",
-            "Revive unused codes for the whole run: laq.model.quantizer.revival.every=100.",
-        ))  # fmt: skip
+        found.append((f"{dead:.0%} of the codes are dead", against_dead_codes(run.laq)))
     ratio = validation_value(stage, "relative_error")
     if ratio is not None and ratio >= 1.0:
+        why = "The codes do not yet help to predict the future frame. Train longer; or widen laq.window_seconds."
         found.append((
             f"decoding is no better than copying the current frame (error ratio {ratio:.2f})",
-            "The codes do not yet help to predict the future frame: train longer (laq.fit.steps), or widen "
-            "laq.window_seconds so that more changes between the two frames.",
+            longer(run, "laq", why),
         ))  # fmt: skip
     return found
-
-
-def _advice_collapsed(rules: CodebookRules) -> tuple[str, ...]:
-    advice = [
-        "Look at the two frames of some pairs: when they hardly differ, widen laq.window_seconds "
-        "(the paper uses 0.6 s for robots and 2.4 s for human video).",
-    ]
-    if rules.quantizer in ("nsvq", "vq_ema"):
-        if rules.quantizer == "nsvq":
-            advice.append("Start the codebook from data: laq.model.quantizer.initialization=data.")
-        advice += [
-            "Revive unused codes for the whole run: laq.model.quantizer.revival.every=100.",
-            "Or choose a quantizer that has no codebook to collapse: laq.model.quantizer.kind=fsq.",
-        ]
-    advice.append("Halve laq.fit.optimizer.learning_rate when the perplexity fell suddenly instead of never rising.")
-    return tuple(advice)

@@ -1,43 +1,85 @@
 """One self-contained HTML page for a run: no request leaves it, and it can be mailed as one file."""
 
-from importlib.resources import files as package_files
+import math
+from functools import partial
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from lapa.report import sections
-from lapa.report.charts import number
-from lapa.report.health import judge
-from lapa.report.summary import RunSummary
+from lapa.config.run import RunConfig
+from lapa.report import curves, maps, meaning, sections, success
+from lapa.report.axes import number
+from lapa.report.findings_success import p_words
+from lapa.report.health import CodeHealth, judge
+from lapa.report.summary import RunSummary, StageSummary
+from lapa.report.verdict import reach_verdict
 
 
 def build_report(summary: RunSummary) -> str:
     """The page. Everything that came from data is escaped."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": number, "duration": sections.duration}
     laq = summary.main.stage("laq")
-    kinds_arms, kinds = sections.success_by_kind(summary)
-    return environment.from_string(_resource("page.html.j2")).render(
+    health = judge(laq, summary.config)
+    sheets = sections.pictures_named(summary, "episodes")
+    return environment().get_template("report.html.j2").render(
         run=summary,
-        style=Markup(_resource("style.css")),
+        verdict=reach_verdict(summary),
+        usage=_usage(laq, summary.config, health),
         facts=sections.headline_numbers(summary),
-        health=judge(laq, summary.codebook),
+        health=health,
         laq=laq,
-        codebook_charts=sections.codebook_charts(laq, summary.codebook),
-        success=sections.success_rows(summary),
-        kinds_arms=kinds_arms,
-        kinds=kinds,
-        held_out=sections.held_out(summary),
+        codebook_charts=curves.codebook_charts(laq, summary.config, health),
+        success=success.success_rows(summary),
+        tables=success.success_tables(summary),
+        pairings=success.pairings(summary),
+        held_out=success.held_out(summary),
         curves=[
-            (stage, *sections.curve_groups(stage)) for stage in summary.main.stages if stage.stage in sections.TRAINED
+            (stage, *curves.curve_groups(stage))
+            for stage in summary.main.stages
+            if stage.stage in ("laq", "pretrain", "finetune")
         ],
+        analysis=summary.analysis.result,
+        media=partial(meaning.shown_media, summary.analysis),
+        meaning=meaning,
+        maps=maps,
         reconstructions=sections.pictures_named(summary, "reconstruction"),
         atlases=sections.pictures_named(summary, "atlas"),
-        episodes=sections.pictures_named(summary, "episodes"),
+        filmed=[row for sheet in sheets for row in sections.filmed_episodes(sheet, summary.main.outcomes)],
+        sheets=sheets,
         pictures=sections.other_pictures(summary, "reconstruction", "atlas", "episodes"),
         lineage=sections.lineage(summary.main),
+    )  # fmt: skip
+
+
+def _usage(laq: StageSummary | None, run: RunConfig, health: CodeHealth) -> Markup:
+    """The curve that shows a collapse, for the top of the page."""
+    return curves.usage_chart(laq, run, health) if laq is not None and health.verdict == "collapsed" else Markup("")
+
+
+def environment() -> Environment:
+    """Templates with what they all use; everything is escaped, and a misspelt name is an error."""
+    made = Environment(
+        loader=PackageLoader("lapa.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    made.filters |= {
+        "number": number,
+        "duration": sections.duration,
+        "percent": _percent,
+        "place": _place,
+        "p_words": p_words,
+        "when": lambda moment: moment[:16].replace("T", " "),
+    }
+    made.globals["style"] = Markup(made.get_template("style.css").render())
+    return made
 
 
-def _resource(name: str) -> str:
-    return package_files("lapa.report").joinpath(name).read_text(encoding="utf-8")
+def _percent(share: float, digits: int = 0) -> str:
+    return "n/a" if math.isnan(share) else f"{100 * share:.{digits}f} %"
+
+
+def _place(share: float) -> str:
+    """Where a share lies on a track, as CSS."""
+    return f"{100 * min(max(share, 0.0), 1.0):.2f}%"

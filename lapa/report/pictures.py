@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-MAX_PICTURE_BYTES = 1_500_000
-MAX_PICTURE_SIDE = 1600
+MAX_PICTURE_BYTES = 250_000
+"""Of a PNG; a larger picture becomes a JPEG."""
+MAX_PICTURE_SIDE = 1400
 THUMBNAIL_SIDE = 192
 
 
@@ -26,6 +27,13 @@ def thumbnail_uri(frame: UInt8[np.ndarray, "h w 3"]) -> str:
     image = Image.fromarray(frame)
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     return _uri(_jpeg(image), "jpeg")
+
+
+def png_uri(image: Image.Image) -> str:
+    """A drawing whose pixels must stay as they are."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return _uri(buffer.getvalue(), "png")
 
 
 def _jpeg(image: Image.Image) -> bytes:

@@ -4,6 +4,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from lapa.analysis.results import AnalysisResult
+from lapa.config.run import RunConfig
+
 Series = list[tuple[int, float]]
 """(step, value), in step order."""
 
@@ -80,26 +83,58 @@ class StageSummary(_Record):
     """Name and version in the model registry."""
 
 
+class Outcome(_Record):
+    """How one closed-loop episode ended."""
+
+    start: str
+    """Names the initial state: equal in two evaluations that began alike."""
+    kind: str
+    split: str
+    instruction: str
+    success: bool
+    timesteps: int
+
+
 class ArmSummary(_Record):
     """The run itself, or a baseline it is compared with."""
 
     name: str
     is_baseline: bool
+    config: RunConfig
     differs: tuple[str, ...] = ()
     """Settings that differ from the run, as `key = value`."""
     stages: tuple[StageSummary, ...]
+    outcomes: tuple[Outcome, ...] = ()
+    """Every closed-loop episode; empty when there were none."""
 
     def stage(self, name: str) -> StageSummary | None:
         return next((stage for stage in self.stages if stage.stage == name), None)
 
 
-class CodebookRules(_Record):
-    """What the run asked of its codebook."""
+class SettingChange(_Record):
+    """One setting that differs from a preset."""
 
-    codebook_size: int
-    codes_per_pair: int
-    min_perplexity: float
-    quantizer: str
+    key: str
+    value: str
+    before: str
+    """The preset's; empty where it has none."""
+
+
+class PresetDifference(_Record):
+    """The run's settings against the preset that is nearest to them."""
+
+    preset: str
+    changes: tuple[SettingChange, ...]
+
+
+class AnalysisSummary(_Record):
+    """What the analyses found, with their pictures and videos as data URIs."""
+
+    result: AnalysisResult | None = None
+    media: dict[str, str] = {}
+    """File in the analysis folder -> data URI."""
+    note: str = ""
+    """Why there is no result, in words."""
 
 
 class RunSummary(_Record):
@@ -108,21 +143,25 @@ class RunSummary(_Record):
     name: str
     created: str
     """When the summary was collected: ISO 8601, UTC."""
-    seed: int
+    config: RunConfig
     work_url: str
     command: str
     """What reproduces the run, given `resolved` as its file."""
     resolved: str
     """The resolved run, as YAML."""
-    confidence: float
-    """Of the intervals in the success table."""
-    codebook: CodebookRules
+    differences: PresetDifference
     datasets: tuple[DatasetSummary, ...]
     arms: tuple[ArmSummary, ...]
     """The run itself first."""
+    analysis: AnalysisSummary = AnalysisSummary()
     versions: dict[str, str]
     """Of the packages that matter, where the summary was collected."""
 
     @property
     def main(self) -> ArmSummary:
         return self.arms[0]
+
+    @property
+    def confidence(self) -> float:
+        """Of the intervals in the success table."""
+        return self.config.evaluate.confidence if self.config.evaluate else 0.95

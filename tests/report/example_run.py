@@ -15,6 +15,9 @@ import pyarrow.parquet as pq
 
 from lapa.config.load import load_run
 from lapa.config.run import RunConfig
+from lapa.config.stages import STAGES
+from lapa.report.collect import collect_run
+from lapa.report.summary import AnalysisSummary, RunSummary
 from lapa.tracking.tracker import png_bytes
 
 INSTRUCTIONS = ("push the red circle to the blue square", "push the green star left", "put the cup on the plate")
@@ -70,13 +73,50 @@ def write_run(work: Path, *, perplexity: float = 5.3) -> RunConfig:
         _result(work, arm, "finetune", inputs, {"policy": f"{arm}-policy"}, 64, {"loss": 0.2})
         _result(work, arm, "evaluate", {"robot": "datasets/robot", "policy": f"{arm}-policy"},
                 {"report": f"{arm}-report"}, 58, _evaluation(rate))  # fmt: skip
+        write_episodes(_folder(work, arm, "evaluate"), rate)
     return run
 
 
-def write_laq(work: Path, arm: str, rng: random.Random, perplexity: float) -> None:
+def folders_of(work: Path, run: RunConfig) -> dict[str, dict[str, str | None]]:
+    """Where the stages of `write_run` are; None for those that were not written."""
+    own = {"ingest": run.name, "label": run.name, "pretrain": run.name}
+    found: dict[str, dict[str, str | None]] = {}
+    for arm in (run.name, *run.baselines):
+        stages = STAGES if arm != "scratch" else ("ingest", "finetune", "evaluate")
+        paths = {s: work / "laq-0000000000" if s == "laq" else _folder(work, own.get(s, arm), s) for s in stages}
+        found[arm] = {stage: str(path) if path.exists() else None for stage, path in paths.items()}
+    return found
+
+
+def summarize(work: Path, run: RunConfig, analysis: AnalysisSummary | None = None) -> RunSummary:
+    return collect_run(run, folders_of(work, run), analysis=analysis)
+
+
+def write_episodes(folder: Path, rate: float, *, seed: int = 10_000) -> None:
+    """180 episodes of which the first ones of every ten succeed; the same initial states for every arm."""
+    outcomes = [
+        {
+            "seed": seed + index,
+            "kind": ("push_to_object", "push_to_side")[index % 2],
+            "split": ("seen", "unseen-object")[index // 90],
+            "instruction": INSTRUCTIONS[index % 3],
+            "success": index % 50 < 50 * rate,
+            "steps": 20 + index % 9,
+        }
+        for index in range(180)
+    ]
+    (folder / "episodes.json").write_text(json.dumps({"policy": {"outcomes": outcomes}}))
+    (folder / "pictures").mkdir(exist_ok=True)
+    (folder / "pictures" / "episodes.png").write_bytes(png_bytes(_tiles(4, 8)))
+
+
+def write_laq(work: Path, arm: str, rng: random.Random, perplexity: float, *, falls_at: int | None = None) -> None:
+    """Codes in use rise to `perplexity`; with `falls_at` they rise to 5.3 first."""
     rows: list[dict[str, Any]] = []
+    final = perplexity
     for step in range(20, 2001, 20):
         progress = 1 - math.exp(-step / 400)
+        perplexity = 5.3 if falls_at is not None and step < falls_at else final
         rows.append(_row(step, {
             "train/total": 0.012 * math.exp(-step / 500) + 0.0011 + rng.gauss(0, 0.0002),
             "train/learning_rate": 3e-4 * min(1.0, step / 200), "train/gradient_norm": 0.4 + rng.random() * 0.2,

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from lapa.config.load import load_run
 from lapa.config.run import RunConfig
-from lapa.report.charts import Chart, Reference, draw, number, ticks
-from lapa.report.collect import collect_run
+from lapa.report.axes import number, ticks
+from lapa.report.charts import Chart, Reference, draw
 from lapa.report.health import judge
 from lapa.report.page import build_report
-from lapa.report.summary import CodebookRules, StageSummary
-from tests.report.example_run import INSTRUCTIONS, example_config, write_dataset, write_laq, write_run
+from lapa.report.summary import StageSummary
+from tests.report.example_run import INSTRUCTIONS, example_config, summarize, write_dataset, write_laq, write_run
 
 HOSTILE = "<script>alert('x')</script> & \"push\""
 
@@ -43,7 +44,7 @@ def parsed(html: str) -> Links:
 @pytest.fixture
 def report(tmp_path: Path) -> tuple[RunConfig, str]:
     run = write_run(tmp_path)
-    return run, build_report(collect_run(str(tmp_path), run))
+    return run, build_report(summarize(tmp_path, run))
 
 
 def test_the_page_needs_nothing_but_itself(report: tuple[RunConfig, str]) -> None:
@@ -81,23 +82,23 @@ def test_text_from_the_data_cannot_become_markup(tmp_path: Path) -> None:
             file.unlink()
     (dataset / "shards").rmdir()
     write_dataset(dataset, has_actions=False, instructions=(HOSTILE, "<img src=http://evil/x>"))
-    html = build_report(collect_run(str(tmp_path), run))
+    html = build_report(summarize(tmp_path, run))
     assert "<script" not in html and "&lt;script&gt;" in html
     assert all(address.startswith("data:") for address in parsed(html).fetched)
 
 
 def test_a_collapsed_codebook_is_called_collapsed_with_advice(tmp_path: Path) -> None:
     run = write_run(tmp_path, perplexity=1.1)
-    html = build_report(collect_run(str(tmp_path), run))
-    assert 'class="verdict collapsed"' in html
+    html = build_report(summarize(tmp_path, run))
+    assert 'class="verdict wrong"' in html
     assert "laq.window_seconds" in html and "kind=fsq" in html
 
 
 def test_a_run_that_has_not_begun_is_a_page_too(tmp_path: Path) -> None:
-    html = build_report(collect_run(str(tmp_path), example_config(tmp_path)))
+    html = build_report(summarize(tmp_path, example_config(tmp_path)))
     assert html.count("not yet run") >= 6
     assert "No dataset has been ingested yet" in html
-    assert "not known yet" in html
+    assert "Not known yet" in html
 
 
 def test_a_stage_under_way_shows_its_curves(tmp_path: Path) -> None:
@@ -105,27 +106,26 @@ def test_a_stage_under_way_shows_its_curves(tmp_path: Path) -> None:
     write_laq(tmp_path, run.name, random.Random(0), 5.0)
     folder = tmp_path / "laq-0000000000"
     (folder / "result.json").unlink()
-    summary = collect_run(str(tmp_path), run, folders={run.name: {"laq": str(folder)}})
-    html = build_report(summary)
+    html = build_report(summarize(tmp_path, run))
     assert "not finished" in html
     assert "Codes in use (perplexity)" in html
-    assert 'class="verdict healthy"' in html
+    assert "The codebook is healthy" in html
 
 
 def test_shared_stages_of_a_baseline_are_not_called_missing(tmp_path: Path) -> None:
     run = write_run(tmp_path)
-    vpt = next(arm for arm in collect_run(str(tmp_path), run).arms if arm.name == "vpt")
+    vpt = next(arm for arm in summarize(tmp_path, run).arms if arm.name == "vpt")
     assert {stage.stage: stage.state for stage in vpt.stages}["pretrain"] == "done"
 
 
 def test_only_the_newest_picture_of_a_kind_is_shown(tmp_path: Path) -> None:
-    summary = collect_run(str(tmp_path), write_run(tmp_path))
+    summary = summarize(tmp_path, write_run(tmp_path))
     laq = summary.main.stage("laq")
     assert laq is not None
     assert [picture.name for picture in laq.pictures] == ["code-atlas", "reconstruction"]
 
 
-RULES = CodebookRules(codebook_size=8, codes_per_pair=2, min_perplexity=1.5, quantizer="nsvq")
+RUN = load_run("tabletop")
 
 
 @pytest.mark.parametrize(
@@ -141,15 +141,15 @@ RULES = CodebookRules(codebook_size=8, codes_per_pair=2, min_perplexity=1.5, qua
 )
 def test_the_verdict_follows_from_the_numbers(metrics: dict[str, float], verdict: str) -> None:
     stage = StageSummary(arm="a", stage="laq", state="done", metrics=metrics)
-    health = judge(stage, RULES)
+    health = judge(stage, RUN)
     assert health.verdict == verdict
-    assert bool(health.advice) == (verdict in ("collapsed", "weak"))
+    assert bool(health.changes) == (verdict in ("collapsed", "weak"))
 
 
 def test_a_position_that_is_not_used_makes_a_codebook_weak() -> None:
     history = {"validation/perplexity/position-0": [(10, 7.0)], "validation/perplexity/position-1": [(10, 1.0)]}
     stage = StageSummary(arm="a", stage="laq", state="done", metrics={"perplexity": 6.0}, history=history)
-    assert "position 1 says almost nothing" in judge(stage, RULES).headline
+    assert "position 1 says almost nothing" in judge(stage, RUN).headline
 
 
 def test_axes_have_round_ticks() -> None:
