@@ -95,8 +95,8 @@ class RunConfig(Config):
             raise ValueError("finetune.keep_head needs a pretrain target of actions: set it to false")
         if finetune.keep_head and target.kind != "codes" and finetune.head != target.head:
             raise ValueError(
-                "finetune.head would be ignored: with finetune.keep_head the head is pretrain.target.head. Set both to "
-                "the same, or finetune.keep_head to false"
+                f"finetune.head ({finetune.head}) would be ignored: with finetune.keep_head the head is "
+                f"pretrain.target.head ({target.head}). Set both to the same, or finetune.keep_head to false"
             )
         if finetune.latent_loss_weight and target.kind != "codes":
             raise ValueError(
