@@ -281,6 +281,8 @@ class Rollout(Record):
     """Mean squared pixel error of each imagined frame against the real one. A policy may rightly do something else."""
     copy_errors: tuple[float, ...]
     """The same for staying at the first frame."""
+    true_code_errors: tuple[float, ...] = ()
+    """The same for drawing the true codes, frame upon imagined frame: what the decoder alone gets wrong."""
 
 
 class AnalysisResult(Record):

@@ -1,0 +1,96 @@
+"""Which codes occur for which instructions. r rows, c columns, m frame pairs, e episodes."""
+
+import numpy as np
+from jaxtyping import Int64
+
+from lapa.analysis.atlas import frequent_codes
+from lapa.analysis.drawing import share_table
+from lapa.analysis.exhibits import Exhibit, code_name
+from lapa.analysis.information import contingency, dense, entropy, information, joint_labels
+from lapa.analysis.latents import Encoded
+from lapa.analysis.results import Confusion
+
+MOST_ROWS = 12
+MOST_COLUMNS = 10
+DRAWS = 100
+
+
+def confusion(encoded: Encoded, role: str) -> tuple[Confusion, Exhibit] | None:
+    """None where the episodes have fewer than two instructions."""
+    rows = np.unique(encoded.pairs.row)
+    instructions = encoded.instructions(rows)
+    texts, rows_are = _groups(instructions)
+    if len(set(texts)) < 2:
+        return None
+    names = sorted(set(texts))
+    of_episode = np.array([names.index(text) for text in texts])
+    episode = np.searchsorted(rows, encoded.pairs.row)
+    table, shown, columns = _table(of_episode[episode], encoded.pairs.codes, names)
+    share, chance = _information(of_episode, episode, joint_labels(encoded.pairs.codes))
+    found = Confusion(
+        dataset=encoded.source,
+        rows_are="verb" if rows_are == "verb" else "instruction",
+        rows=tuple(shown),
+        columns=tuple(columns),
+        counts=tuple(tuple(row) for row in table.tolist()),
+        normalized_information=share,
+        by_chance=chance,
+    )
+    return found, _exhibit(found, table, role)
+
+
+def _exhibit(found: Confusion, table: np.ndarray, role: str) -> Exhibit:
+    counts = table.sum(axis=1)
+    verdict = "more than chance" if found.normalized_information > found.by_chance else "no more than chance"
+    return Exhibit(
+        kind="instructions",
+        name=f"instructions-{role}",
+        title=f"Codes by {found.rows_are} ({role})",
+        caption=(
+            f"Each row is one {found.rows_are} (frame pairs in brackets): how often each latent action occurs in it; "
+            f"darker is more. Codes tell {found.normalized_information:.0%} of the {found.rows_are} "
+            f"({verdict}, {found.by_chance:.0%}). Rows alike mean motions that every task shares; a code that belongs "
+            "to one row may name the scene instead of the motion."
+        ),
+        alt=f"Share of {len(found.columns)} codes in {len(found.rows)} rows.",
+        still=share_table(
+            table / np.maximum(counts, 1)[:, None], rows=found.rows, columns=found.columns, counts=counts.tolist()
+        ),
+    )
+
+
+def _groups(instructions: list[str]) -> tuple[list[str], str]:
+    """Instructions as they are while they are few; their verbs where those are fewer and still differ."""
+    texts = [" ".join(text.split()) or "(none)" for text in instructions]
+    verbs = [text.split()[0].lower().strip(".,") for text in texts]
+    if len(set(texts)) > MOST_ROWS and len(set(verbs)) > 1:
+        return verbs, "verb"
+    return texts, "instruction"
+
+
+def _table(
+    labels: Int64[np.ndarray, " m"], codes: Int64[np.ndarray, "m k"], names: list[str]
+) -> tuple[Int64[np.ndarray, "r c"], list[str], list[str]]:
+    """The most frequent rows and columns; what is left goes to a last column `other`."""
+    frequent, _ = frequent_codes(codes, MOST_COLUMNS)
+    place = {tuple(code): i for i, code in enumerate(frequent.tolist())}
+    column = np.array([place.get(tuple(code), len(place)) for code in codes.tolist()])
+    table = contingency(labels, column)
+    order = np.argsort(-table.sum(axis=1), kind="stable")[:MOST_ROWS]
+    columns = [code_name(code) for code in frequent] + (["other"] if table.shape[1] > len(frequent) else [])
+    return table[order], [names[i] for i in order], columns
+
+
+def _information(
+    of_episode: Int64[np.ndarray, " e"], episode: Int64[np.ndarray, " m"], codes: Int64[np.ndarray, " m"]
+) -> tuple[float, float]:
+    """Share of the rows' entropy that codes tell beyond chance, and the 95th percentile of what chance tells."""
+    rng = np.random.default_rng(0)
+    labels = dense(of_episode[episode])
+    by_chance = np.array([information(rng.permutation(of_episode)[episode], codes) for _ in range(DRAWS)])
+    room = entropy(labels) - by_chance.mean()
+    if room < 1e-9:
+        return 0.0, 0.0
+    share = (information(labels, codes) - by_chance.mean()) / room
+    chance = (np.quantile(by_chance, 0.95) - by_chance.mean()) / room
+    return float(np.clip(share, 0, 1)), float(np.clip(chance, 0, 1))
