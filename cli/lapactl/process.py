@@ -53,6 +53,10 @@ class StageProcess:
                 pass_fds=tuple(keep_open),
             )
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def poll(self) -> int | None:
         """Deliver what the process reported since the last time; its exit code once it has ended."""
         code = self._process.poll()  # first: what was written before the end is read after it
@@ -69,16 +73,20 @@ class StageProcess:
         with suppress(ProcessLookupError):  # it ended in the meantime
             os.killpg(self._process.pid, signal.SIGKILL)
 
+    def close(self) -> None:
+        """Leave nothing behind, neither an orphan nor the progress file."""
+        if self._process.poll() is None:
+            self.kill()
+            self._process.wait()
+        self._scratch.cleanup()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._process.poll() is None:  # we fail ourselves: leave no orphan
-            self.kill()
-            self._process.wait()
-        self._scratch.cleanup()
+        self.close()
 
 
 def run_process(command: Sequence[str], *, log: Path, on_event: Callable[[Event], None]) -> Ended:

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 
 from lapa import files
-from lapa.config.base import Config, result_settings
 from lapa.config.run import RunConfig
 from lapa.config.stages import StageName
 from lapa.config.tabletop import Split
-from lapa.stages.plan import dataset_url, stage_settings
+from lapa.stages.plan import dataset_url, datasets_of, stage_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +44,10 @@ class Episode:
 def static_key(job: Job, stage: StageName) -> str:
     """Equal for stages that will share a folder, before anything is made.
 
-    For counting what lies ahead; whether two stages really are one is decided by their folders, once their inputs exist.
+    For counting what lies ahead. Whether two stages really are one, their folders say, once their inputs exist.
     """
     run = job.run
-    datasets = {
-        role: dataset_url(run, config) for role, config in (("videos", run.videos), ("robot", run.robot)) if config
-    }
+    datasets = {role: dataset_url(run, config) for role, config in datasets_of(run).items()}
     parts: list[object] = [stage, stage_settings(run, stage)]
     match stage:
         case "ingest":

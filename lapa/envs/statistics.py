@@ -1,5 +1,6 @@
 """How sure a success rate is, and whether two policies differ on the same episodes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb, sqrt
 from statistics import NormalDist
@@ -67,3 +68,47 @@ def mcnemar_exact(wins: int, losses: int) -> float:
     decided = wins + losses
     tail: float = sum(comb(decided, k) for k in range(min(wins, losses) + 1)) / 2**decided
     return min(1.0, 2 * tail)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GainShare:
+    """How much of a ceiling's gain over a base a method reaches: 0 is the base, 1 the ceiling."""
+
+    share: float
+    interval: Interval | None
+    """95 %, by bootstrap; None where the ceiling's gain is too uncertain for one."""
+
+
+def gain_share(
+    base: Sequence[Bool[np.ndarray, " n"]],
+    method: Sequence[Bool[np.ndarray, " n"]],
+    ceiling: Sequence[Bool[np.ndarray, " n"]],
+    *,
+    replicates: int = 2000,
+    seed: int = 0,
+) -> GainShare | None:
+    """The share over all seeds, one array of outcomes per seed, each policy's episode `i` begun in the same state.
+
+    The bootstrap draws seeds, and within each of them episodes, the same ones for all three policies. None where the
+    ceiling is not above the base.
+    """
+    pairs = [np.stack(outcomes).astype(float) for outcomes in zip(base, method, ceiling, strict=True)]
+    share = _share(np.mean([rates.mean(1) for rates in pairs], axis=0))
+    if share is None:
+        return None
+    random = np.random.default_rng(seed)
+    shares = []
+    for _ in range(replicates):
+        drawn = [pairs[index] for index in random.integers(len(pairs), size=len(pairs))]
+        means = [rates[:, random.integers(rates.shape[1], size=rates.shape[1])].mean(1) for rates in drawn]
+        shares.append(_share(np.mean(means, axis=0)))
+    known = [value for value in shares if value is not None]
+    if len(known) < 0.975 * replicates:
+        return GainShare(share=share, interval=None)
+    low, high = np.quantile(known, [0.025, 0.975])
+    return GainShare(share=share, interval=Interval(low=float(low), high=float(high)))
+
+
+def _share(rates: np.ndarray) -> float | None:
+    base, method, ceiling = rates.tolist()
+    return (method - base) / (ceiling - base) if ceiling > base else None

@@ -36,7 +36,7 @@ def test_changing_a_kind_starts_that_choice_from_its_defaults():
     [
         ("laq.fit.stepz=3", r"laq\.fit\.stepz: unknown key. Did you mean 'steps'\?"),
         ("laq.model.quantizer.kind=fsqq", r"laq\.model\.quantizer\.kind: 'fsqq' is not a choice. Did you mean 'fsq'\?"),
-        ("laq.fit.steps=0", r"laq\.fit\.steps: input should be greater than 0, not 0"),
+        ("laq.fit.batch_size=0", r"laq\.fit\.batch_size: input should be greater than 0, not 0"),
         ("laq.stream.workers=3", r"laq\.stream: workers=3 does not divide lanes=8"),
         ("laq.model.quantizer.kind=none", "makes no codes to pretrain on; choose nsvq, vq_ema or fsq"),
         ("laq.fit.precision=fp8", r"laq\.fit\.precision: 'fp8' is not a choice; valid are 'fp32' or 'bf16'"),

@@ -1,0 +1,77 @@
+"""What a study took: machine, time, versions, commit, command."""
+
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import lapa
+from lapa.bench.collect import ArmResult
+from lapa.bench.results import Provenance
+
+PACKAGES = ("lapa", "torch", "numpy")
+
+
+def provenance_of(results: Sequence[ArmResult], *, command: str) -> Provenance:
+    """From the stages' own records; wall time runs from the first start to the last end."""
+    stages = {made.folder: made for result in results for made in result.stages.values()}
+    costs = {result.stages[stage].folder: cost for result in results for stage, cost in result.costs.items()}
+    starts = [datetime.fromisoformat(made.started) for made in stages.values() if made.started]
+    ends = [datetime.fromisoformat(made.finished) for made in stages.values() if made.finished]
+    wall = (max(ends) - min(starts)).total_seconds() if starts and ends else 0.0
+    return Provenance(
+        command=command,
+        commit=_commit(),
+        hardware=_hardware(),
+        versions={name: found for name in PACKAGES if (found := _version(name))},
+        finished=(max(ends) if ends else datetime.now(UTC)).isoformat(timespec="seconds"),
+        wall_seconds=wall,
+        cpu_seconds=sum(cost.cpu_seconds for cost in costs.values()),
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str:
+    """Of the checkout that the library lies in; `unknown` for an installed package."""
+    folder = Path(lapa.__file__).parent
+    git = shutil.which("git")
+    if git is None:
+        return "unknown"
+    done = subprocess.run(
+        [git, "-C", str(folder), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        return "unknown"
+    changes = subprocess.run(
+        [git, "-C", str(folder), "status", "--porcelain", "--untracked-files=no", "."],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.stdout.strip() + (" with local changes" if changes.stdout.strip() else "")
+
+
+def _hardware() -> str:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    parts = [_processor(), f"{cores} cores"]
+    if (smi := shutil.which("nvidia-smi")) is not None:
+        listed = subprocess.run(
+            [smi, "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=False
+        )
+        parts += sorted(set(listed.stdout.split("\n")) - {""})
+    return ", ".join(parts)
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
