@@ -184,8 +184,8 @@ class MetaWorldEvaluation(Config):
     episodes: int = Field(100, gt=0)
     seed: int = Field(10_000, ge=0, lt=2**32)
     """First seed of the initial states; recordings draw theirs from another range."""
-    max_steps: int = Field(60, gt=0, le=125)
-    """Timesteps of 1/20 s; the experts need 30 at most, and the simulator ends an episode after 125."""
+    max_steps: int = Field(60, gt=0, le=120)
+    """Timesteps of 1/20 s; the experts need 30, and the package ends an episode after 6 s."""
     tasks: tuple[MetaWorldTask, ...] = Field(METAWORLD_TASKS, min_length=1)
     """In turn."""
     camera: MetaWorldCamera = "workspace"

@@ -62,8 +62,8 @@ def _viewpoint(mujoco: Any, model: Any, view: MetaWorldCamera) -> tuple[Any, boo
     match view:
         case "workspace":
             camera.type = mujoco.mjtCamera.mjCAMERA_FREE
-            camera.lookat[:] = (0.0, 0.74, 0.12)  # metres: above the middle of the reachable table
-            camera.distance, camera.azimuth, camera.elevation = 1.05, 225.0, -42.0
+            camera.lookat[:] = (0.0, 0.7, 0.16)  # metres: above the middle of the reachable table
+            camera.distance, camera.azimuth, camera.elevation = 1.15, 225.0, -40.0
             return camera, False
         case "corner2":
             camera.type = mujoco.mjtCamera.mjCAMERA_FIXED

@@ -35,7 +35,9 @@ class World:
 
     def reset(self, seed: int) -> None:
         self._env.seed(seed)
-        self._state, _ = self._env.reset()
+        self._env.reset()
+        # What `reset` leaves is half of the episode before: objects and goals are seen where they lay until a step.
+        self._state, *_ = self._env.step(np.zeros(len(ACTION_NAMES)))
         self.success = False
 
     def step(self, action: Float32[np.ndarray, "4"]) -> None:
