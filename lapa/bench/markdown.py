@@ -23,9 +23,13 @@ def as_markdown(table: BenchTable) -> str:
 
 
 def rows_as_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, numbers to the right: all columns but the first."""
-    rule = ["---", *["---:"] * (len(header) - 1)]
+    """A Markdown table; columns of numbers to the right."""
+    rule = ["---", *["---:" if _is_number(column) else "---" for column in list(zip(*rows, strict=True))[1:]]]
     return "\n".join("| " + " | ".join(line) + " |" for line in (header, rule, *rows))
+
+
+def _is_number(column: Sequence[str]) -> bool:
+    return all(text[:1] in "+-–<0123456789" for text in column)
 
 
 def _head(table: BenchTable) -> str:
@@ -58,12 +62,7 @@ def _settings(table: BenchTable) -> Iterator[str]:
 
 def _rates(table: BenchTable, setting: str, methods: Sequence[str]) -> str:
     splits = [EVERYTHING, *table.splits]
-    header = [
-        "method",
-        *[split if split != EVERYTHING else "all" for split in splits],
-        "each seed",
-        "of action-vla's gain",
-    ]
+    header = ["method", *splits, "each seed", "of action-vla's gain"]
     gains = {(gain.setting, gain.method, gain.split): gain for gain in table.gains}
     rows = []
     for method in methods:
@@ -182,7 +181,8 @@ def _made(table: BenchTable) -> str:
     header = ["stage", "made", "CPU s each", "wall s each", "CPU min, all"]
     facts = [
         f"- hardware: {made.hardware}",
-        f"- time: {duration_words(made.wall_seconds)} from first to last stage, {duration_words(made.cpu_seconds)} of CPU time",
+        f"- time: {duration_words(made.wall_seconds)} from first to last stage, "
+        f"{duration_words(made.cpu_seconds)} of CPU time",
         f"- commit: {made.commit}",
         f"- finished: {made.finished}",
         "- " + ", ".join(f"{name} {version}" for name, version in made.versions.items()),

@@ -63,9 +63,8 @@ def _hardware() -> str:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     parts = [_processor(), f"{cores} cores"]
     if (smi := shutil.which("nvidia-smi")) is not None:
-        listed = subprocess.run(
-            [smi, "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=False
-        )
+        query = [smi, "--query-gpu=name", "--format=csv,noheader"]
+        listed = subprocess.run(query, capture_output=True, text=True, check=False)
         parts += sorted(set(listed.stdout.split("\n")) - {""})
     return ", ".join(parts)
 
