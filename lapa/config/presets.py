@@ -6,6 +6,7 @@ from typing import Any, Literal
 from lapa.config.data import (
     IngestConfig,
     LeRobotSource,
+    MetaWorldSource,
     RldsSource,
     StreamConfig,
     TabletopSource,
@@ -20,6 +21,7 @@ from lapa.config.stages import (
     FinetuneConfig,
     HealthConfig,
     LaqConfig,
+    MetaWorldEvaluation,
     PretrainConfig,
     ProbeGate,
     TabletopEvaluation,
@@ -47,6 +49,28 @@ def tabletop_smoke() -> RunConfig:
         update={
             "name": "tabletop-smoke",
             "laq": run.laq.model_copy(update={"gate": None, "health": HealthConfig(on_collapse="warn")}),
+        }
+    )
+
+
+def metaworld_smoke() -> RunConfig:
+    """Plumbing only: every stage in Meta-World (needs the extra `metaworld`) in some minutes; nothing is learned."""
+    smoke = tabletop_smoke()
+    assert smoke.pretrain and isinstance(smoke.videos, IngestConfig)
+    videos = MetaWorldSource(record="videos", episodes=40)
+    demonstrations = MetaWorldSource(record="demonstrations", episodes=20)
+    dataset = smoke.videos.model_copy(update={"image_size": videos.image_size})
+    model = smoke.laq.model.model_copy(update={"image_size": videos.image_size})
+    backbone = ConvolutionalBackbone(image_size=videos.image_size)
+    return smoke.model_copy(
+        update={
+            "name": "metaworld-smoke",
+            "videos": dataset.model_copy(update={"source": videos}),
+            "robot": dataset.model_copy(update={"source": demonstrations}),
+            "laq": smoke.laq.model_copy(update={"model": model}),
+            "pretrain": smoke.pretrain.model_copy(update={"backbone": backbone}),
+            "evaluate": EvaluateConfig(simulator=MetaWorldEvaluation(episodes=20)),
+            "baselines": {},
         }
     )
 
@@ -135,6 +159,7 @@ def bridge_sample() -> RunConfig:
 PRESETS: dict[str, Callable[[], RunConfig]] = {
     "tabletop": tabletop,
     "tabletop-smoke": tabletop_smoke,
+    "metaworld-smoke": metaworld_smoke,
     "bridge-sample": bridge_sample,
     "lapa": lapa,
     "lapa-paper": lapa_paper,
