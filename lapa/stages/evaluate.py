@@ -1,15 +1,20 @@
 """Stage `evaluate`: how good the policy is, in closed loop and against held-out actions, with intervals."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import Any
+
+import torch
 
 from lapa import files
 from lapa.config.run import RunConfig
-from lapa.config.stages import EvaluateConfig, FinetuneConfig, TabletopEvaluation
+from lapa.config.stages import EvaluateConfig, FinetuneConfig, SimulatorConfig
 from lapa.data.dataset import Dataset
-from lapa.envs.tabletop.evaluation import evaluate, oracle_results
-from lapa.envs.tabletop.film import contact_sheet
+from lapa.envs.build import build_simulator
+from lapa.envs.evaluation import evaluate_in_processes, expert_results
+from lapa.envs.film import contact_sheet, episode_video, video_name
+from lapa.envs.results import EpisodeResults
 from lapa.errors import ConfigError
 from lapa.policy.bundle import load_bundle
 from lapa.policy.held_out import held_out_error
@@ -17,6 +22,7 @@ from lapa.policy.policy import Policy
 from lapa.stages.context import Stage, open_stage
 from lapa.stages.results import Artifact
 from lapa.tracking.registry import POLICY_MODEL
+from lapa.types.episodes import ActionChunk
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +40,7 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
         stage.progress("held-out actions")
         metrics, messages = held_out_numbers(policy, dataset, finetune)
         if config.simulator is not None:
-            closed_loop, verdict = _closed_loop(stage, policy, dataset, config, config.simulator)
+            closed_loop, verdict = _closed_loop(stage, dataset, config, config.simulator)
             metrics |= closed_loop
             messages.append(verdict)
         stage.tracker.log_metrics(metrics, step=0)
@@ -70,19 +76,45 @@ def held_out_numbers(policy: Policy, dataset: Dataset, finetune: FinetuneConfig)
     return metrics, [error.verdict]
 
 
+def policy_for_shard(url: str, shard: int) -> Callable[..., Sequence[ActionChunk]]:
+    """The bundle's policy as one shard of episodes meets it, whichever shards its process had before."""
+    policy = _loaded(url)
+    return Policy(policy.model, digest=policy.digest, device=str(policy.device), seed=shard).act
+
+
+@lru_cache(maxsize=1)
+def _loaded(url: str) -> Policy:
+    """One thread each: processes share the cores, and sums do not depend on how many there are."""
+    torch.set_num_threads(1)
+    return load_bundle(url)
+
+
 def _closed_loop(
-    stage: Stage, policy: Policy, dataset: Dataset, config: EvaluateConfig, simulator: TabletopEvaluation
+    stage: Stage, dataset: Dataset, config: EvaluateConfig, settings: SimulatorConfig
 ) -> tuple[dict[str, float], str]:
-    stage.progress("closed loop", unit="episodes", steps=simulator.episodes)
-    results = evaluate(policy.act, simulator, image_size=dataset.info.image_size, keep_videos=SHOWN_EPISODES)
-    stage.tracker.log_image(contact_sheet(results.videos, results.success), "episodes")
-    oracle = oracle_results(simulator)
-    summary, ceiling = results.summary(config.confidence), oracle.summary(config.confidence)
+    simulator = build_simulator(settings, image_size=dataset.info.image_size)
+
+    def progress(done: int) -> None:
+        stage.progress("closed loop", step=done, unit="episodes", steps=simulator.num_episodes)
+
+    progress(0)
+    results = evaluate_in_processes(
+        partial(policy_for_shard, stage.inputs["policy"].url),
+        simulator,
+        film=_spread(simulator.num_episodes, SHOWN_EPISODES),
+        progress=progress,
+        # An accelerator is shared by no two processes.
+        workers=1 if torch.cuda.is_available() else None,
+    )
+    _show(stage, results, simulator.fps)
+    expert = expert_results(simulator)
+    summary, ceiling = results.summary(config.confidence), expert.summary(config.confidence)
     files.write_json(files.join(stage.folder, "episodes.json"), {"policy": summary, "oracle": ceiling})
+    parts = {**summary["kinds"], **summary["splits"]}
     metrics = {
         **_rates("", summary),
         **_rates("oracle_", ceiling),
-        **{f"success_rate/{kind}": rates["success_rate"] for kind, rates in summary["kinds"].items()},
+        **{f"success_rate/{part}": rates["success_rate"] for part, rates in parts.items()},
     }
     verdict = (
         f"closed-loop success {metrics['success_rate']:.1%} "
@@ -90,6 +122,19 @@ def _closed_loop(
         f"the scripted oracle reaches {metrics['oracle_success_rate']:.1%}"
     )
     return metrics, verdict
+
+
+def _show(stage: Stage, results: EpisodeResults, fps: float) -> None:
+    """The filmed episodes as one picture, and as videos beside `episodes.json`."""
+    stage.tracker.log_image(contact_sheet(results), "episodes")
+    for index, video in results.videos.items():
+        url = files.join(stage.folder, "episodes", video_name(results, index))
+        files.write_bytes(url, episode_video(video, fps))
+
+
+def _spread(total: int, count: int) -> list[int]:
+    """So many numbers below `total`, evenly apart, that kinds and splits that take turns all come up."""
+    return sorted({round(share * (total - 1) / max(count - 1, 1)) for share in range(count)})
 
 
 def _rates(prefix: str, summary: Mapping[str, Any]) -> dict[str, float]:

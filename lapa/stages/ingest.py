@@ -23,6 +23,7 @@ from lapa.config.run import RunConfig
 from lapa.data.dataset import Dataset
 from lapa.data.ingest import ingest, is_current
 from lapa.envs.metaworld.recording import record as record_metaworld
+from lapa.envs.tabletop.embodiments import embodiment_of
 from lapa.envs.tabletop.recording import record as record_tabletop
 from lapa.stages.context import Stage, local_folder, open_stage
 from lapa.stages.plan import dataset_url, datasets_of, finished, is_whole
@@ -73,24 +74,24 @@ def _files_of(source: SourceConfig, stage: Stage) -> SourceConfig:
     key = files.digest(str(sorted(result_settings(source).items())))[:10]
     folder = local_folder(files.join(stage.run.work_url, "recordings", f"{source.kind}-{source.record}-{key}"))
     stage.progress(f"record {source.record}", unit="episodes", steps=source.episodes)
-    licence = _record(folder, source)
+    embodiment, licence = _record(folder, source)
     match source.record:
         case "videos":
             return VideoFolderSource(
-                url=str(folder), instructions=SidecarInstructions(), embodiment=source.kind, licence=licence
+                url=str(folder), instructions=SidecarInstructions(), embodiment=embodiment, licence=licence
             )
         case "demonstrations":
-            return LeRobotSource(url=str(folder), embodiment=source.kind, licence=licence)
+            return LeRobotSource(url=str(folder), embodiment=embodiment, licence=licence)
 
 
-def _record(folder: Path, source: SimulatedSource) -> str:
-    """Play and film the source's episodes; the licence of what the pictures show."""
+def _record(folder: Path, source: SimulatedSource) -> tuple[str, str]:
+    """Play and film the source's episodes; their robot, and the licence of what the pictures show."""
     match source:
         case TabletopSource():
             record_tabletop(folder, source)
-            return "CC0-1.0"
+            return embodiment_of(source.scene.world).robot.name, "CC0-1.0"
         case MetaWorldSource():
             record_metaworld(folder, source)
-            return "MIT"
+            return source.kind, "MIT"
         case _:
             assert_never(source)

@@ -10,11 +10,14 @@ import pytest
 from lapa.config.data import TabletopSource
 from lapa.data.video import decode, encode_mp4
 from lapa.envs.tabletop.drawing import draw
-from lapa.envs.tabletop.recording import ENCODING, MANIFEST, ROBOT, record, record_demonstrations, record_videos
-from lapa.envs.tabletop.rollouts import oracle_rollout
-from lapa.envs.tabletop.tasks import parse_instruction
+from lapa.envs.tabletop.embodiments import embodiment_of
+from lapa.envs.tabletop.instructions import parse_instruction
+from lapa.envs.tabletop.recording import ENCODING, MANIFEST, record, record_demonstrations, record_videos
+from lapa.envs.tabletop.rollouts import play_oracle, random_start
+from lapa.envs.tabletop.splits import Cell
 from lapa.errors import ConfigError
 
+ROBOT = embodiment_of("studio").robot
 VIDEOS = TabletopSource(record="videos", episodes=6)
 DEMONSTRATIONS = TabletopSource(record="demonstrations", episodes=6)
 
@@ -38,7 +41,8 @@ def test_videos_read_back_with_their_instructions_and_no_actions(tmp_path: Path)
 
 
 def test_small_motions_survive_the_encoding(tmp_path: Path):
-    rollout = oracle_rollout(np.random.default_rng(0), kind="reach", noise=0.2)
+    rng = np.random.default_rng(0)
+    rollout = play_oracle(random_start(rng, Cell("reach")), rng, noise=0.2)
     frames = np.stack([draw(state, 48) for state in rollout.states]).astype(float)
     decoded = np.stack(list(decode(encode_mp4(frames.astype(np.uint8), 10, ENCODING)))).astype(float)
     motion, kept = np.diff(frames, axis=0), np.diff(decoded, axis=0)

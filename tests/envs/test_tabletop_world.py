@@ -3,24 +3,27 @@
 import numpy as np
 import pytest
 
+from lapa.config.tabletop import ALL_KINDS, TabletopTasks, TaskKind, WorldName
 from lapa.envs.tabletop.drawing import draw
-from lapa.envs.tabletop.layouts import random_state, random_task
-from lapa.envs.tabletop.rollouts import oracle_rollout
+from lapa.envs.tabletop.embodiments import embodiment_of
+from lapa.envs.tabletop.instructions import WORDINGS, instruction_of, parse_instruction
+from lapa.envs.tabletop.rollouts import Rollout, play_oracle, random_start
+from lapa.envs.tabletop.splits import Cell
 from lapa.envs.tabletop.tasks import (
-    TASK_KINDS,
-    TASKS,
-    WORDINGS,
+    PushBeside,
     PushDirection,
     PushTo,
+    PushToPlace,
     Reach,
-    TaskKind,
-    instruction_of,
+    Separate,
     is_success,
     kind_of,
-    parse_instruction,
+    tasks_of,
 )
-from lapa.envs.tabletop.world import BLOCK_RADIUS, CONTACT, MAX_STEP, PUSHER_RADIUS, State, World
+from lapa.envs.tabletop.world import BLOCK_RADIUS, STUDIO, State, World
 from lapa.errors import ConfigError
+
+CONTACT, PUSHER_RADIUS, MAX_STEP = STUDIO.contact, STUDIO.pusher_radius, STUDIO.max_step
 
 CORNERS = np.array([[0.2, 0.2], [0.8, 0.2], [0.2, 0.8], [0.8, 0.8]])
 LEFT, RIGHT = np.array([-1.0, 0.0]), np.array([1.0, 0.0])
@@ -34,6 +37,13 @@ def moved(state: State, block: int, by: tuple[float, float]) -> State:
     blocks = state.blocks.copy()
     blocks[block] += by
     return State(pusher=state.pusher, blocks=blocks, angles=state.angles)
+
+
+def oracle_rollout(seed: int, cell: Cell, world: WorldName = "studio", objects: int = 4, noise: float = 0.0) -> Rollout:
+    rng, embodiment = np.random.default_rng((5, seed)), embodiment_of(world)
+    start = random_start(rng, cell, objects, "any")
+    limit = embodiment.step_limit(80)
+    return play_oracle(start, rng, physics=embodiment.physics, noise=noise, max_steps=limit)
 
 
 def test_a_step_moves_the_pusher_as_far_as_the_action_says():
@@ -64,7 +74,7 @@ def test_a_push_moves_only_the_pushed_block_and_it_stops_with_the_pusher():
 def test_walls_contain_everything_whatever_is_done():
     rng = np.random.default_rng(0)
     for _ in range(5):
-        world = World(random_state(rng, random_task(rng)))
+        world = World(random_start(rng, Cell("push-to")).state)
         for _ in range(30):
             direction = rng.normal(size=2)
             for _ in range(10):
@@ -74,11 +84,16 @@ def test_walls_contain_everything_whatever_is_done():
             assert (state.blocks > BLOCK_RADIUS - 0.02).all() and (state.blocks < 1 - BLOCK_RADIUS + 0.02).all()
 
 
-def test_there_are_32_tasks_and_every_wording_is_understood():
-    tasks = [task for tasks in TASKS.values() for task in tasks]
-    assert len(tasks) == 4 + 16 + 12
-    for task in tasks:
-        for wording in range(len(WORDINGS[kind_of(task)])):
+def test_four_objects_make_32_tasks_by_default_and_128_in_all():
+    assert sum(len(tasks_of(kind)) for kind in TabletopTasks().kinds) == 4 + 16 + 12
+    assert sum(len(tasks_of(kind)) for kind in ALL_KINDS) == 32 + 36 + 48 + 12
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_every_wording_means_its_task_and_no_other(kind: TaskKind):
+    assert len(WORDINGS[kind]) >= 4
+    for task in tasks_of(kind, 6):
+        for wording in range(len(WORDINGS[kind])):
             assert parse_instruction(instruction_of(task, wording)) == task
     assert instruction_of(PushTo("red circle", "blue square")) == "push the red circle to the blue square"
 
@@ -111,29 +126,76 @@ def test_pushing_to_brings_two_blocks_together():
     assert not is_success(PushTo("red circle", "blue square"), start, moved(start, 0, (0.41, 0.0)))
 
 
-@pytest.mark.parametrize("kind", TASK_KINDS)
-def test_no_task_is_done_at_the_start(kind: TaskKind):
+def test_a_place_is_a_corner_a_side_or_the_centre():
+    start = table((0.5, 0.5))
+    at = {
+        "centre": moved(start, 0, (0.25, 0.25)),
+        "left side": moved(start, 0, (-0.05, 0.3)),
+        "top left corner": moved(start, 0, (-0.02, 0.6)),
+    }
+    for place in ("centre", "left side", "top left corner"):
+        task = PushToPlace("red circle", place)
+        assert [name for name, state in at.items() if is_success(task, start, state)] == (
+            ["left side", "top left corner"] if place == "left side" else [place]
+        )
+
+
+def test_beside_means_near_and_on_the_side_that_was_named():
+    start = table((0.5, 0.5))
+    left_of_blue, above_blue = moved(start, 0, (0.4, 0.0)), moved(start, 0, (0.6, 0.2))
+    assert is_success(PushBeside("red circle", "left of", "blue square"), start, left_of_blue)
+    assert not is_success(PushBeside("red circle", "left of", "blue square"), start, above_blue)
+    assert is_success(PushBeside("red circle", "above", "blue square"), start, above_blue)
+    assert not is_success(PushBeside("red circle", "right of", "blue square"), start, left_of_blue)
+
+
+def test_blocks_that_begin_close_are_separate_when_they_are_far_enough():
+    task = Separate("red circle", "blue square")
+    start = moved(table((0.5, 0.5)), 0, (0.43, 0.0))
+    assert not is_success(task, start, start)
+    assert not is_success(task, start, moved(start, 0, (-0.10, 0.0)))
+    assert is_success(task, start, moved(start, 0, (-0.12, 0.0)))
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize("objects", [4, 6])
+def test_no_task_is_done_at_the_start_and_its_objects_are_on_the_table(kind: TaskKind, objects: int):
     rng = np.random.default_rng(1)
-    for _ in range(100):
-        task = random_task(rng, kind)
-        state = random_state(rng, task)
-        assert kind_of(task) == kind and not is_success(task, state, state)
+    for _ in range(60):
+        start = random_start(rng, Cell(kind), objects)
+        assert kind_of(start.task) == kind and not is_success(start.task, start.state, start.state)
+        assert start.task.block in start.state.names and len(set(start.state.names)) == 4
 
 
-@pytest.mark.parametrize("kind", TASK_KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize("world", ["studio", "workshop"])
 @pytest.mark.parametrize("noise", [0.0, 0.2])
-def test_the_oracle_succeeds(kind: TaskKind, noise: float):
-    rollouts = [oracle_rollout(np.random.default_rng((5, i)), kind=kind, noise=noise) for i in range(60)]
+def test_the_oracle_succeeds(kind: TaskKind, world: WorldName, noise: float):
+    rollouts = [oracle_rollout(i, Cell(kind), world, noise=noise) for i in range(60)]
     assert np.mean([rollout.success for rollout in rollouts]) > 0.95
 
 
 def test_a_rollout_is_the_same_bit_for_bit_and_its_actions_replay_it():
-    first, second = (oracle_rollout(np.random.default_rng(3), kind="push-to", noise=0.2) for _ in range(2))
+    first, second = (oracle_rollout(3, Cell("push-to"), noise=0.2) for _ in range(2))
     np.testing.assert_array_equal(first.actions, second.actions)
     world = World(first.states[0])
     for action, expected in zip(first.actions, second.states[1:], strict=True):
         world.step(action)
         np.testing.assert_array_equal(draw(world.state, 48), draw(expected, 48))
+
+
+def test_an_action_of_the_workshop_moves_elsewhere_and_further_than_in_the_studio():
+    workshop = embodiment_of("workshop")
+    action = np.array([1.0, 0.0])
+    moves = []
+    for physics in (STUDIO, workshop.physics):
+        world = World(table((0.5, 0.5)), physics)
+        world.step(action)
+        moves.append(world.state.pusher - 0.5)
+        assert np.linalg.norm(moves[-1]) == pytest.approx(physics.max_step)
+        np.testing.assert_allclose(physics.action_of(moves[-1]) / physics.max_step, action, atol=1e-12)
+    assert float(moves[0] @ moves[1]) < 0 and np.linalg.norm(moves[1]) > np.linalg.norm(moves[0])
+    assert workshop.fps == 5 and workshop.step_limit(80) == 40
 
 
 def test_every_block_and_the_pusher_are_seen_where_they_are():

@@ -5,13 +5,25 @@ from typing import assert_never
 
 import numpy as np
 
-from lapa.envs.tabletop.tasks import DIRECTIONS, PushDirection, PushTo, Reach, Task, block_index
-from lapa.envs.tabletop.world import CONTACT, MAX_STEP, PUSHER_RADIUS, State, clip_action
+from lapa.envs.tabletop.layouts import escapes
+from lapa.envs.tabletop.tasks import (
+    DIRECTIONS,
+    PushBeside,
+    PushDirection,
+    PushTo,
+    PushToPlace,
+    Reach,
+    Separate,
+    Task,
+    beside_target,
+    place_target,
+)
+from lapa.envs.tabletop.world import STUDIO, Physics, State, clip_action
 
-_CLEARANCE = CONTACT + 0.02
-"""Distance at which the pusher walks around a block."""
-_LOOKAHEAD = 0.05
-"""How far before a block the pusher begins to turn aside."""
+_CLEARANCE = 0.02
+"""How far from a block's edge the pusher's edge stays while it walks around it."""
+_LOOKAHEAD = 1.25
+"""How far before a block the pusher begins to turn aside, in steps."""
 _ALIGNED = 0.03
 """Sideways error, in table units, below which the pusher pushes instead of walking."""
 _NOISE_MEMORY = 0.8
@@ -22,20 +34,62 @@ class Oracle:
     """Chooses actions in [-1, 1] for one task."""
 
     task: Task
+    physics: Physics = STUDIO
 
     def act(self, state: State) -> np.ndarray:
         """The noiseless action; `clip_action` has been applied."""
-        block = state.blocks[block_index(self.task.block)]
+        return self.physics.action_of(self._motion(state))
+
+    def _motion(self, state: State) -> np.ndarray:
+        block = state.position(self.task.block)
         match self.task:
             case Reach():
-                others = np.delete(state.blocks, block_index(self.task.block), axis=0)
-                return _walk(state.pusher, block, others)
+                others = np.delete(state.blocks, state.names.index(self.task.block), axis=0)
+                return self._walk(state.pusher, block, others)
             case PushDirection():
-                return _push(state, block, DIRECTIONS[self.task.direction])
+                return self._push(state, block, DIRECTIONS[self.task.direction])
             case PushTo():
-                return _push(state, block, _unit(state.blocks[block_index(self.task.goal)] - block))
+                return self._push(state, block, _unit(state.position(self.task.goal) - block))
+            case PushToPlace():
+                return self._push(state, block, _unit(place_target(self.task.place, block) - block))
+            case PushBeside():
+                target = beside_target(self.task.side, state.position(self.task.goal))
+                return self._push(state, block, _unit(target - block))
+            case Separate():
+                return self._push(state, block, _escape(state, self.task))
             case _:
                 assert_never(self.task)
+
+    def _push(self, state: State, block: np.ndarray, way: np.ndarray) -> np.ndarray:
+        """Push along `way` when behind the block, else walk there."""
+        contact, radius = self.physics.contact, self.physics.pusher_radius
+        offset = state.pusher - block
+        behind = -float(offset @ way)
+        sideways = offset + behind * way
+        if behind > 0.6 * contact and behind < contact + 0.05 and np.linalg.norm(sideways) < _ALIGNED:
+            # A disc pushed off its centre drifts away from the pusher: stay centred.
+            return clip_action(way - sideways / self.physics.max_step)
+        goal = np.clip(block - way * (contact + _CLEARANCE), radius, 1 - radius)
+        return self._walk(state.pusher, goal, state.blocks)
+
+    def _walk(self, pusher: np.ndarray, goal: np.ndarray, obstacles: np.ndarray) -> np.ndarray:
+        """A step towards `goal`, sliding around the obstacles in between."""
+        clearance, lookahead = self.physics.contact + _CLEARANCE, self.physics.max_step * _LOOKAHEAD
+        distance = float(np.linalg.norm(goal - pusher))
+        way = _unit(goal - pusher)
+        for obstacle in sorted(obstacles, key=lambda o: -float(np.linalg.norm(o - pusher))):
+            away = pusher - obstacle
+            gap = float(np.linalg.norm(away)) - clearance
+            normal = _unit(away)
+            inward = -float(way @ normal)
+            if gap > lookahead or inward <= 0 or not _is_between(pusher, goal, obstacle, clearance):
+                continue
+            tangent = way + inward * normal
+            if np.linalg.norm(tangent) < 0.1:  # head-on: both sides are as far, take the one with more room
+                side = np.array([-normal[1], normal[0]])
+                tangent = side if float(side @ (0.5 - pusher)) >= 0 else -side
+            way = _unit(_unit(tangent) + normal * np.clip(-gap / 0.02, -0.5, 1.0))
+        return clip_action(way * min(1.0, distance / self.physics.max_step))
 
 
 class OracleNoise:
@@ -54,42 +108,22 @@ class OracleNoise:
         return noisy
 
 
-def _push(state: State, block: np.ndarray, way: np.ndarray) -> np.ndarray:
-    """Push along `way` when behind the block, else walk there."""
-    offset = state.pusher - block
-    behind = -float(offset @ way)
-    sideways = offset + behind * way
-    if behind > 0.6 * CONTACT and behind < CONTACT + 0.05 and np.linalg.norm(sideways) < _ALIGNED:
-        # A disc pushed off its centre drifts away from the pusher: stay centred.
-        return clip_action(way - sideways / MAX_STEP)
-    goal = np.clip(block - way * (CONTACT + 0.02), PUSHER_RADIUS, 1 - PUSHER_RADIUS)
-    return _walk(state.pusher, goal, state.blocks)
+def _escape(state: State, task: Separate) -> np.ndarray:
+    """On along the way that the pusher stands behind, else the one whose start is closest to it."""
+    block = state.position(task.block)
+    away, behind = _unit(block - state.position(task.goal)), block - state.pusher
+    ways = escapes(state, task)
+    is_behind = float(np.linalg.norm(behind)) < STUDIO.contact + 0.03 and float(_unit(behind) @ away) > -0.1
+    if is_behind or not ways:
+        return _unit(behind) if is_behind else away
+    return min(ways, key=lambda way: float(np.linalg.norm(block - way * STUDIO.contact - state.pusher)))
 
 
-def _walk(pusher: np.ndarray, goal: np.ndarray, obstacles: np.ndarray) -> np.ndarray:
-    """A step towards `goal`, sliding around the obstacles in between."""
-    distance = float(np.linalg.norm(goal - pusher))
-    way = _unit(goal - pusher)
-    for obstacle in sorted(obstacles, key=lambda o: -float(np.linalg.norm(o - pusher))):
-        away = pusher - obstacle
-        gap = float(np.linalg.norm(away)) - _CLEARANCE
-        normal = _unit(away)
-        inward = -float(way @ normal)
-        if gap > _LOOKAHEAD or inward <= 0 or not _is_between(pusher, goal, obstacle):
-            continue
-        tangent = way + inward * normal
-        if np.linalg.norm(tangent) < 0.1:  # head-on: both sides are as far, take the one with more room
-            side = np.array([-normal[1], normal[0]])
-            tangent = side if float(side @ (0.5 - pusher)) >= 0 else -side
-        way = _unit(_unit(tangent) + normal * np.clip(-gap / 0.02, -0.5, 1.0))
-    return clip_action(way * min(1.0, distance / MAX_STEP))
-
-
-def _is_between(pusher: np.ndarray, goal: np.ndarray, obstacle: np.ndarray) -> bool:
+def _is_between(pusher: np.ndarray, goal: np.ndarray, obstacle: np.ndarray, clearance: float) -> bool:
     """Whether the straight way to the goal passes too close to the obstacle."""
     line = goal - pusher
     share = float(np.clip((obstacle - pusher) @ line / max(float(line @ line), 1e-12), 0, 1))
-    return float(np.linalg.norm(pusher + share * line - obstacle)) < _CLEARANCE - 0.005
+    return float(np.linalg.norm(pusher + share * line - obstacle)) < clearance - 0.005
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:

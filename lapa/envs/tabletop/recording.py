@@ -7,23 +7,25 @@ number of processes, and an interrupted recording goes on where it stopped.
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, assert_never
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 
 from lapa.config.data import TabletopSource, VideoEncoding
 from lapa.data.pool import available_cores, worker_pool
 from lapa.data.video import encode_mp4
 from lapa.envs import lerobot
 from lapa.envs.tabletop.drawing import draw
-from lapa.envs.tabletop.env import ACTION_NAMES, FPS
-from lapa.envs.tabletop.rollouts import Rollout, oracle_rollout
-from lapa.envs.tabletop.tasks import TASK_KINDS, instruction_of
+from lapa.envs.tabletop.embodiments import embodiment_of
+from lapa.envs.tabletop.episode import distraction_of
+from lapa.envs.tabletop.rollouts import MAX_STEPS, Rollout, play_oracle, random_start
+from lapa.envs.tabletop.splits import cells
+from lapa.envs.tabletop.world import State
 from lapa.errors import ConfigError
 from lapa.files import digest, read_json, write_bytes, write_json
 
@@ -32,12 +34,13 @@ logger = logging.getLogger(__name__)
 ENCODING = VideoEncoding(crf=12, keyframe_seconds=1.0, preset="superfast")
 """Better and faster than usual: small motions must survive at 48 pixels, and the clips are tiny anyway."""
 MANIFEST = "recording.json"
-ROBOT = lerobot.Robot(name="tabletop", fps=FPS, camera="top", action_names=ACTION_NAMES, state_names=("x", "y"))
 
 _VERSION = 1
 """Raise it when the same settings would make other episodes."""
 _STREAMS: dict[Literal["videos", "demonstrations"], int] = {"videos": 0x7AB1E, "demonstrations": 0x7AB1F}
 """First word of every random seed: the two recordings share no episode, nor one with an evaluation."""
+_DISTRACTION_STREAM = 0xD157
+"""Last word of the seed of what disturbs the pictures: the episodes are those without disturbance."""
 _EPISODES_PER_PROCESS = 64
 """Starting a process costs as much as recording about this many episodes."""
 
@@ -86,14 +89,15 @@ def record_videos(folder: Path, source: TabletopSource, *, workers: int | None =
 
 
 def record_demonstrations(folder: Path, source: TabletopSource, *, workers: int | None = None) -> RecordingSummary:
-    """A LeRobot v2.1 dataset: actions (dx, dy in [-1, 1]), the pusher's position, one camera named `top`."""
+    """A LeRobot v2.1 dataset: actions in [-1, 1], the pusher's position, one camera named `top`."""
     source = source.model_copy(update={"record": "demonstrations"})
     finished = _begin(folder, source)
     if finished:
         return finished
-    writer = lerobot.LeRobotWriter(folder, ROBOT, image_size=source.image_size)
+    robot = embodiment_of(source.scene.world).robot
+    writer = lerobot.LeRobotWriter(folder, robot, image_size=source.image_size)
     recorded = []
-    for episode in _record_all(folder, ROBOT.video_path, source, workers):
+    for episode in _record_all(folder, robot.video_path, source, workers):
         assert episode.image_statistics is not None
         writer.add(episode.instruction, episode.actions, episode.positions, episode.image_statistics)
         recorded.append(episode)
@@ -162,30 +166,50 @@ def _record_all(
 
 
 def _record_episode(folder: Path, path_of: Callable[[int], str], source: TabletopSource, index: int) -> _Recorded:
-    rollout, failed_attempts = _successful_rollout(source, index)
+    rollout, failed_attempts = successful_rollout(source, index)
+    embodiment = embodiment_of(source.scene.world)
     # In demonstrations every frame has an action; the state after the last one has none.
-    states = rollout.states if source.record == "videos" else rollout.states[:-1]
-    frames = np.stack([draw(state, source.image_size) for state in states])
+    frames = _frames(source, index, rollout.states if source.record == "videos" else rollout.states[:-1])
     path = folder / path_of(index)
     if not path.exists():
-        write_bytes(str(path), encode_mp4(frames, FPS, ENCODING))
+        write_bytes(str(path), encode_mp4(frames, embodiment.fps, ENCODING))
     return _Recorded(
-        instruction=instruction_of(rollout.task),
+        instruction=rollout.start.instruction,
         num_frames=len(frames),
         failed_attempts=failed_attempts,
         actions=rollout.actions,
-        positions=np.stack([state.pusher for state in rollout.states[:-1]]).astype(np.float32),
+        positions=np.stack([embodiment.proprioception(state) for state in rollout.states[:-1]]),
         image_statistics=lerobot.image_statistics(frames) if source.record == "demonstrations" else None,
     )
 
 
-def _successful_rollout(source: TabletopSource, index: int) -> tuple[Rollout, int]:
-    """Episode `index`, and how many failures came before it; task kinds take turns."""
-    kind = TASK_KINDS[index % len(TASK_KINDS)]
+def _frames(source: TabletopSource, index: int, states: Sequence[State]) -> UInt8[np.ndarray, "t h w 3"]:
+    scene = source.scene
+    rng = np.random.default_rng((_STREAMS[source.record], source.seed, index, _DISTRACTION_STREAM))
+    distraction = distraction_of(scene, rng)
+    return np.stack(
+        [
+            draw(state, source.image_size, world=scene.world, disturbance=distraction.next() if distraction else None)
+            for state in states
+        ]
+    )
+
+
+def successful_rollout(source: TabletopSource, index: int) -> tuple[Rollout, int]:
+    """Episode `index`, and how many failures came before it; task kinds and splits take turns."""
+    scene, embodiment = source.scene, embodiment_of(source.scene.world)
+    asked = cells(source.tasks, scene.objects)
     attempt = 0
     while True:
         rng = np.random.default_rng((_STREAMS[source.record], source.seed, index, attempt))
-        rollout = oracle_rollout(rng, kind=kind, noise=source.action_noise)
+        start = random_start(rng, asked[index % len(asked)], scene.objects, source.tasks.wordings)
+        rollout = play_oracle(
+            start,
+            rng,
+            physics=embodiment.physics,
+            noise=source.action_noise,
+            max_steps=embodiment.step_limit(MAX_STEPS),
+        )
         if rollout.success:
             return rollout, attempt
         attempt += 1

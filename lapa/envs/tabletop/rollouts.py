@@ -5,39 +5,61 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32
 
-from lapa.envs.tabletop.layouts import random_state, random_task
+from lapa.config.tabletop import TabletopTasks
+from lapa.envs.tabletop.instructions import instruction_of
+from lapa.envs.tabletop.layouts import random_state
 from lapa.envs.tabletop.oracle import Oracle, OracleNoise
-from lapa.envs.tabletop.tasks import Task, TaskKind, is_success
-from lapa.envs.tabletop.world import State, World
+from lapa.envs.tabletop.splits import Cell
+from lapa.envs.tabletop.tasks import Task, is_success
+from lapa.envs.tabletop.world import STUDIO, Physics, State, World
 
 MAX_STEPS = 80
-"""Timesteps after which a task counts as failed."""
+"""Timesteps of a tenth of a second after which a task counts as failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What an episode begins with."""
+
+    task: Task
+    cell: Cell
+    instruction: str
+    state: State
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
     """One episode: `states[t]` is what `actions[t]` was chosen in; one last state follows."""
 
-    task: Task
+    start: Start
     states: tuple[State, ...]
     actions: Float32[np.ndarray, "t 2"]
     success: bool
 
 
-def oracle_rollout(
-    rng: np.random.Generator, *, kind: TaskKind | None = None, noise: float = 0.0, max_steps: int = MAX_STEPS
-) -> Rollout:
-    """Draw a task and a table, and let the oracle work until it is done or `max_steps` have passed."""
-    task = random_task(rng, kind)
-    return play_oracle(task, random_state(rng, task), rng, noise=noise, max_steps=max_steps)
+def random_start(
+    rng: np.random.Generator, cell: Cell, objects: int = 4, wordings: str = TabletopTasks().wordings
+) -> Start:
+    """A task of the cell, a table on which it can be done, and words for it."""
+    tasks = cell.tasks(objects)
+    task = tasks[int(rng.integers(len(tasks)))]
+    state = random_state(rng, task, cell.blocks(objects))
+    allowed = cell.wordings()
+    wording = allowed[0] if wordings == "first" else allowed[int(rng.integers(len(allowed)))]
+    return Start(task=task, cell=cell, instruction=instruction_of(task, wording), state=state)
 
 
 def play_oracle(
-    task: Task, start: State, rng: np.random.Generator, *, noise: float = 0.0, max_steps: int = MAX_STEPS
+    start: Start,
+    rng: np.random.Generator,
+    *,
+    physics: Physics = STUDIO,
+    noise: float = 0.0,
+    max_steps: int = MAX_STEPS,
 ) -> Rollout:
-    """The oracle on a given table."""
-    world, oracle, disturb = World(start), Oracle(task), OracleNoise(rng, noise)
-    states, success = [start], False
+    """The oracle on a given table, until the task is done or `max_steps` timesteps have passed."""
+    world, oracle, disturb = World(start.state, physics), Oracle(start.task, physics), OracleNoise(rng, noise)
+    states, success = [start.state], False
     actions: list[np.ndarray] = []
     while not success and len(actions) < max_steps:
         # Rounded before it is executed: the recording says exactly what was done.
@@ -45,5 +67,5 @@ def play_oracle(
         world.step(action)
         actions.append(action)
         states.append(world.state)
-        success = is_success(task, start, states[-1])
-    return Rollout(task=task, states=tuple(states), actions=np.stack(actions), success=success)
+        success = is_success(start.task, start.state, states[-1], physics)
+    return Rollout(start=start, states=tuple(states), actions=np.stack(actions), success=success)
