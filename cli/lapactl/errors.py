@@ -1,4 +1,14 @@
-"""The one place that turns an exception into a message and an exit code."""
+"""The one place that turns an exception into a message and an exit code.
+
+| code | from | meaning |
+|---|---|---|
+| 0 | | done |
+| 1 - 8 | `lapa.errors` | the library's tree; 2 is also a usage error |
+| 20 - 30 | `lapa_k8s.errors` | the cluster's tree, drawn there with its codes |
+| 70 | here | a defect of ours (`EX_SOFTWARE`) |
+| 75 | a stage | stopped, its step saved: run the same command again (`EX_TEMPFAIL`) |
+| 130 | here | stopped by the user |
+"""
 
 import os
 import tempfile
@@ -11,6 +21,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from lapa.errors import LapaError
+from lapa_k8s.errors import ClusterError
 from lapactl.output import say_error
 
 UNEXPECTED_EXIT_CODE = 70
@@ -47,7 +58,7 @@ class ReportingGroup(TyperGroup):
             return super().invoke(ctx)
         except (TyperException, typer.Exit, typer.Abort):
             raise  # usage errors and deliberate ends have their own words
-        except LapaError as error:
+        except (LapaError, ClusterError) as error:
             say_error(str(error))
             raise typer.Exit(error.exit_code) from error
         except Exception as error:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lapactl import config, data, doctor, models, report, run
+from lapactl import bench, config, data, doctor, models, report, run, submit
 from lapactl.errors import ReportingGroup
 
 DESCRIPTION = "Turn videos into robot policies by latent action pretraining."
@@ -21,8 +21,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 run.register(app)
+submit.register(app)
 doctor.register(app)
 report.register(app)
+app.add_typer(bench.app, name="bench")
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")

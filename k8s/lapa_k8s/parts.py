@@ -51,9 +51,9 @@ class NodeShape(Spec):
     shared_memory_gib: int = Field(64, gt=0)
     """Size of `/dev/shm`, where decoding workers and NCCL put what they pass on; a container has 64 MiB otherwise."""
     scratch: Scratch = Scratch()
-    rdma: dict[str, int] = {}
+    rdma: dict[str, int] = Field({})
     """Device plug-in resources of the fast network, e.g. `rdma/ib: 8` or `vpc.amazonaws.com/efa: 32`."""
-    node_selector: dict[str, str] = {}
+    node_selector: dict[str, str] = Field({})
     tolerations: tuple[Toleration, ...] = ()
 
     @model_validator(mode="after")

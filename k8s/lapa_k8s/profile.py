@@ -47,11 +47,11 @@ class ClusterProfile(Spec):
     security: Security = Security()
     service_account: ObjectName | None = None
     """The pods' ServiceAccount: the place of cloud identity for S3. The namespace's default when null."""
-    environment: dict[str, str] = {}
+    environment: dict[str, str] = Field({})
     """More variables of the pods."""
-    secrets: dict[str, SecretKey] = {}
+    secrets: dict[str, SecretKey] = Field({})
     """Variables from existing Secrets, e.g. `HF_TOKEN: {secret: huggingface, key: token}`."""
-    annotations: dict[str, str] = {}
+    annotations: dict[str, str] = Field({})
     """More annotations of the pods."""
     settings: dict[str, Any] = Field({})
     """Settings of every run here, as `--set` would give them, e.g. `work_url: s3://team/lapa`. A project file, the

@@ -63,10 +63,10 @@ class JobSpec(Spec):
     security: Security = Security()
     runtime: RuntimeRef = RuntimeRef()
     service_account: ObjectName | None = None
-    environment: dict[str, str] = {}
-    secrets: dict[str, SecretKey] = {}
+    environment: dict[str, str] = Field({})
+    secrets: dict[str, SecretKey] = Field({})
     """Variables from existing Secrets."""
-    annotations: dict[str, str] = {}
+    annotations: dict[str, str] = Field({})
     """More annotations of the pods."""
     tracking_run_id: str | None = None
     """MLflow run that the submitter opened; no part of the content."""

@@ -7,7 +7,7 @@ Exit codes (see `lapa.errors`) are read by the pod failure policy:
 | 0 | done | the job is complete |
 | 75 | stopped on SIGTERM, step saved | a new pod, at no cost |
 | - | evicted, preempted, node gone | a new pod, at no cost |
-| 2, 4, 5, 6, 8 | setting, checkpoint, training, policy, missing dependency | the job fails: a restart ends the same way |
+| 2, 4, 5, 6, 8 | setting, checkpoint, training, policy, missing dependency | the job fails at once |
 | others | data, tracking, killed | a new pod, until `backoffLimit` |
 """
 

@@ -58,7 +58,7 @@ def _config_map(spec: JobSpec) -> Manifest:
     }
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]  # PyYAML has no types
     """Texts of several lines as blocks; no aliases, which some readers of manifests do not know."""
 
     def ignore_aliases(self, data: object) -> bool:

@@ -62,9 +62,10 @@ def pod_annotations(spec: JobSpec, *, container: str) -> dict[str, str]:
 
 
 def accounts(spec: JobSpec) -> Manifest:
+    pull_secrets = [{"name": name} for name in spec.images.pull_secrets]
     return {
         **({"serviceAccountName": spec.service_account} if spec.service_account else {}),
-        **({"imagePullSecrets": [{"name": name} for name in spec.images.pull_secrets]} if spec.images.pull_secrets else {}),
+        **({"imagePullSecrets": pull_secrets} if pull_secrets else {}),
     }
 
 

@@ -1,0 +1,109 @@
+"""What `lapactl submit` does with a planned job: prints it, has the cluster check it, or sends it."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from lapa.errors import ConfigError
+from lapa_k8s.client import Cluster
+from lapa_k8s.following import follow_logs, wait_for_end
+from lapa_k8s.parts import Operator
+from lapa_k8s.rendering.manifests import Submission, render, to_yaml
+from lapa_k8s.submission import check, detect_operator, submit
+from lapactl.output import Output
+from lapactl.submit_inputs import check_inputs
+from lapactl.submit_job import PlannedJob, Request, plan_job
+from lapactl.submit_settings import Settings, resolve_settings
+
+OFFLINE_OPERATOR: Operator = "pytorchjob"
+"""What a dry run without a cluster shows when nobody says who runs the pods."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """How a stage is to be submitted, as the command line says it."""
+
+    source: str | None
+    cluster: str | None
+    overrides: Sequence[str]
+    flags: Sequence[tuple[str, str, Any]]
+    is_new: bool
+    dry_run: Literal["client", "server"] | None
+    is_waiting: bool
+    is_following: bool
+
+
+def submit_stage(out: Output, request: Request, wishes: Wishes) -> None:
+    settings = resolve_settings(wishes.source, cluster=wishes.cluster, overrides=wishes.overrides, flags=wishes.flags)
+    if wishes.is_new:
+        request = replace(request, attempt=secrets.token_hex(2))
+    if wishes.dry_run == "client":
+        planned = plan_job(settings, request, detect=lambda: OFFLINE_OPERATOR)
+        _say(out, planned)
+        _print(out, render(planned.spec))
+        return
+    # What can be known without a cluster is told without one.
+    _refuse_obstacles(plan_job(settings, request, detect=lambda: OFFLINE_OPERATOR))
+    cluster = Cluster.connect(settings.cluster.context)
+    planned = plan_job(settings, request, detect=lambda: detect_operator(cluster))
+    _say(out, planned)
+    if wishes.dry_run == "server":
+        check(cluster, planned.spec)
+        _print(out, render(planned.spec))
+        out.hint("the cluster accepts these manifests; nothing was created")
+        return
+    if not wishes.is_new and (folder := check_inputs(planned.run, planned.spec.stage, out)) is not None:
+        out.record({"stage": planned.spec.stage, "made": folder, "created": False})
+        out.hint("the stage is made already, for these settings and inputs; --new runs it all the same")
+        return
+    _send(out, cluster, settings, planned, wishes)
+
+
+def _send(out: Output, cluster: Cluster, settings: Settings, planned: PlannedJob, wishes: Wishes) -> None:
+    spec = planned.spec
+    submitted = submit(cluster, spec)
+    out.record(
+        {
+            "job": spec.name,
+            "kind": submitted.kind,
+            "namespace": spec.namespace,
+            "cluster": settings.cluster_name,
+            "stage": spec.stage,
+            "nodes": spec.nodes,
+            "processes": spec.nodes * spec.processes_per_node,
+            "queue": spec.scheduling.queue,
+            "created": submitted.is_new,
+            "state": submitted.state.state,
+        }
+    )
+    if not submitted.is_new:
+        out.hint(f"this very job was submitted before and is {submitted.state.state}; --new submits it again")
+    place = f" --namespace {spec.namespace}"
+    out.hint(f"follow it with `lapactl jobs logs {spec.name} --follow{place}`")
+    out.hint(f"ask what it waits for with `lapactl jobs why {spec.name}{place}`")
+    out.hint(f"stop it with `lapactl jobs cancel {spec.name}{place}`")
+    if wishes.is_following:
+        for line in follow_logs(cluster, spec.namespace, spec.name):
+            out.say(line.text) if out.is_json else out.text(line.text)
+    if wishes.is_waiting or wishes.is_following:
+        wait_for_end(cluster, spec.namespace, spec.name, on_change=lambda now: out.say(f"{now.state}: {now.reason}"))
+
+
+def _say(out: Output, planned: PlannedJob) -> None:
+    for change in planned.changes:
+        out.say(f"set {change}")
+    for obstacle in planned.obstacles:
+        out.warn(obstacle)
+
+
+def _refuse_obstacles(planned: PlannedJob) -> None:
+    if planned.obstacles:
+        raise ConfigError("\n".join(planned.obstacles))
+
+
+def _print(out: Output, manifests: Submission) -> None:
+    if out.is_json:
+        out.json({"apiVersion": "v1", "kind": "List", "items": list(manifests)})
+    else:
+        out.text(to_yaml(manifests))

@@ -1,0 +1,103 @@
+"""Finding jobs, whoever runs them, and telling about them."""
+
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from lapa_k8s.base import Manifest
+from lapa_k8s.client import Cluster
+from lapa_k8s.errors import ClusterError, KindNotServed, NotFound
+from lapa_k8s.kinds import JOB_KINDS, POD, WORKLOADS, Kind, nodes_of
+from lapa_k8s.names import (
+    JOB_LABEL,
+    MANAGED_SELECTOR,
+    QUEUE_LABEL,
+    RUN_LABEL,
+    SHAPE_ANNOTATION,
+    STAGE_LABEL,
+    TRACKING_ANNOTATION,
+)
+from lapa_k8s.states import JobState, restarts, state_of
+
+
+def find_job(cluster: Cluster, namespace: str, name: str) -> Manifest:
+    """A job of ours of any kind. Raises NotFound."""
+    for kind in JOB_KINDS.values():
+        try:
+            found = cluster.find(kind, namespace, name)
+        except KindNotServed:
+            continue
+        if found is not None:
+            return found
+    raise NotFound(f"there is no job '{name}' in namespace '{namespace}'. `lapactl jobs list` shows the ones there are")
+
+
+class Found(NamedTuple):
+    """A job with what is known about it."""
+
+    job: Manifest
+    state: JobState
+    pods: list[Manifest]
+
+
+def list_jobs(cluster: Cluster, namespace: str, *, stage: str | None = None) -> list[Found]:
+    """Every job of ours with its state and pods, newest first."""
+    labels = MANAGED_SELECTOR + (f",{STAGE_LABEL}={stage}" if stage else "")
+    jobs = [job for kind in JOB_KINDS.values() for job in _listed(cluster, kind, namespace, labels)]
+    pods: dict[str, list[Manifest]] = {}
+    for pod in cluster.select(POD, namespace, labels=MANAGED_SELECTOR):
+        pods.setdefault(pod["metadata"]["labels"].get(JOB_LABEL, ""), []).append(pod)
+    found = [Found(job, state_of(job, own), own) for job in jobs for own in [pods.get(job["metadata"]["name"], [])]]
+    return sorted(found, key=lambda item: str(item.job["metadata"].get("creationTimestamp", "")), reverse=True)
+
+
+def _listed(cluster: Cluster, kind: Kind, namespace: str, labels: str) -> list[Manifest]:
+    try:
+        # TrainJobs and JobSets make Jobs of their own, which carry no label of ours.
+        return cluster.select(kind, namespace, labels=labels)
+    except KindNotServed:
+        return []
+
+
+def workload_of(cluster: Cluster, namespace: str, job: Manifest) -> Manifest | None:
+    """Kueue's record of a job; None without Kueue, and where it may not be read."""
+    for kind in WORKLOADS:
+        try:
+            workloads = cluster.select(kind, namespace)
+        except ClusterError:
+            continue
+        for workload in workloads:
+            owners = workload["metadata"].get("ownerReferences") or []
+            if any(owner.get("uid") == job["metadata"].get("uid") for owner in owners):
+                return workload
+        return None
+    return None
+
+
+def record_of(job: Manifest, state: JobState, pods: list[Manifest], *, now: datetime | None = None) -> Manifest:
+    """What `lapactl jobs list` and `show` print; a stable schema."""
+    metadata = job["metadata"]
+    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    created = metadata.get("creationTimestamp")
+    return {
+        "job": metadata["name"],
+        "state": str(state.state),
+        "reason": state.reason,
+        "stage": labels.get(STAGE_LABEL),
+        "run": labels.get(RUN_LABEL),
+        "kind": job["kind"],
+        "namespace": metadata.get("namespace"),
+        "nodes": nodes_of(job),
+        "processes_per_node": int(annotations.get(SHAPE_ANNOTATION, 1)),
+        "queue": labels.get(QUEUE_LABEL),
+        "restarts": restarts(pods),
+        "created": created,
+        "age_seconds": age_seconds(created, now=now),
+        "mlflow_run_id": annotations.get(TRACKING_ANNOTATION),
+    }
+
+
+def age_seconds(created: str | None, *, now: datetime | None = None) -> int | None:
+    if not created:
+        return None
+    moment = datetime.fromisoformat(created.replace("Z", "+00:00"))
+    return max(int(((now or datetime.now(UTC)) - moment).total_seconds()), 0)
