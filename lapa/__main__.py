@@ -16,8 +16,11 @@ from lapa.errors import RESTART_EXIT_CODE, ConfigError, LapaError
 
 PROGRAMS: dict[str, str] = {
     **{stage: f"lapa.stages.{stage}" for stage in STAGES},
+    "analyze": "lapa.stages.analyze",
     "describe": "lapa.stages.describe",
     "doctor": "lapa.stages.doctor",
+    "compare": "lapa.stages.compare",
+    "probe": "lapa.stages.probe",
     "report": "lapa.stages.report",
 }
 """Module of each verb, loaded when it is asked for: `ingest` and `report` do without torch."""
@@ -28,6 +31,8 @@ PR_SET_PDEATHSIG = 1
 
 NEED_NO_RUN = ("doctor",)
 """Verbs about the machine alone."""
+NO_RUN = "-"
+"""In place of a run, where the arguments say what is meant: `analyze` and `probe` take models, too."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"'{options.program}' works on a run: name a preset or a YAML file, "
             f"for example: python -m lapa {options.program} run.yaml"
         )
-    run = load_run(options.run, options.set) if options.run else None
+    run = load_run(options.run, options.set) if options.run and options.run != NO_RUN else None
     _configure_logging(run)
     program = importlib.import_module(PROGRAMS[options.program])
     program.main(run, options.arguments)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lapactl import bench, config, data, doctor, models, report, run, submit
+from lapactl import analyze, bench, compare, config, data, doctor, models, probe, report, run, submit
 from lapactl.errors import ReportingGroup
 
 DESCRIPTION = "Turn videos into robot policies by latent action pretraining."
@@ -23,8 +23,11 @@ app = typer.Typer(
 run.register(app)
 submit.register(app)
 doctor.register(app)
+probe.register(app)
 report.register(app)
+compare.register(app)
 app.add_typer(bench.app, name="bench")
+app.add_typer(analyze.app, name="analyze")
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")

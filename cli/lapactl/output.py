@@ -31,7 +31,12 @@ class Output:
     def __init__(self, output_format: OutputFormat) -> None:
         self.is_json = output_format is OutputFormat.JSON
         self.words = console_on_stderr()
-        self._data = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, soft_wrap=True)
+        self._data = Console(
+            width=None if sys.stdout.isatty() else PIPE_WIDTH,
+            highlight=False,
+            soft_wrap=True,
+            markup=False,  # `[seen]` in a value is a value
+        )
 
     def json(self, value: Any) -> None:
         """One JSON value, whatever the format."""

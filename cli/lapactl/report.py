@@ -1,6 +1,7 @@
 """`lapactl report`: a run as one page for people."""
 
 import webbrowser
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -22,33 +23,54 @@ def report(
     ] = DEFAULT_RUN,
     overrides: SetOption = [],  # noqa: B006 (Typer copies defaults)
     work: WorkOption = None,
+    is_analysed: Annotated[
+        bool,
+        typer.Option("--analysis/--no-analysis", help="Probe the codes and draw what they mean, unless that is done."),
+    ] = True,
     is_opened: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
     output: OutputOption = OutputFormat.TEXT,
 ) -> None:
     """Write the report of a run.
 
-    Curves, pictures, success numbers, and what was made from what.
+    A verdict in words, success with intervals, codebook health, what the codes mean,
+    curves, and what was made from what: one HTML page that needs no other file.
     """
     from lapa.config.load import load_run
     from lapactl.library import ask_library
 
-    source = str(run_file_in(Path(run))) if Path(run).is_dir() else run
-    settings = [*overrides, *([f"work_url={work}"] if work else [])]
+    source, settings = resolve(run, work)
+    settings = [*overrides, *settings]
     load_run(source, settings)
-    written = ask_library(["report", source, *(f"--set={item}" for item in settings)])
+    flags = [] if is_analysed else ["no-analysis"]
+    written = ask_library(["report", source, *flags, *(f"--set={item}" for item in settings)], timeout_seconds=3600)
     out = Output(output)
     out.record(written)
     if is_opened:
-        _open(out, written["report"])
+        open_page(out, written["report"], webbrowser.open)
 
 
-def _open(out: Output, url: str) -> None:
+def open_page(out: Output, url: str, open_in_browser: Callable[[str], object]) -> None:
+    """Open a page of this machine; say what to do about another one."""
     from lapa import files
 
     if (path := files.local_path(url)) is not None:
-        webbrowser.open(path.absolute().as_uri())
+        open_in_browser(path.absolute().as_uri())
     else:
         out.hint(f"--open opens files of this machine only; copy {url} here and open the copy")
+
+
+def resolve(run: str, work: str | None) -> tuple[str, list[str]]:
+    """A run's source, and the settings that say where it lies: a work folder is where it is now."""
+    from lapa import files
+    from lapa.config.load import load_run
+
+    folder = Path(run)
+    if not folder.is_dir():
+        return run, [f"work_url={work}"] if work else []
+    source = str(run_file_in(folder))
+    if work is None and files.local_path(load_run(source).work_url) is not None:
+        work = run
+    return source, [f"work_url={work}"] if work else []
 
 
 def run_file_in(folder: Path) -> Path:

@@ -34,7 +34,7 @@ def against_collapse(config: LaqConfig, *, fell: bool, hardly_moves: bool) -> tu
             "Starting from latents of the first batch gives every entry work.",
         ))  # fmt: skip
     if isinstance(quantizer, NsvqConfig | VqEmaConfig):
-        changes.append(_revival(quantizer.revival))
+        changes.append(_revival(quantizer.revival, config.fit.steps))
     if fell:
         changes.append(slower(config))
     if not hardly_moves:
@@ -51,22 +51,22 @@ def against_dead_codes(config: LaqConfig) -> Change:
     """Codes that nothing uses."""
     quantizer = config.model.quantizer
     if isinstance(quantizer, NsvqConfig | VqEmaConfig):
-        return _revival(quantizer.revival)
+        return _revival(quantizer.revival, config.fit.steps)
     return Change(why="Some combinations of levels are never used: fewer laq.model.quantizer.levels may do.")
 
 
-def _revival(revival: RevivalConfig | PublishedRevivalConfig | None) -> Change:
+def _revival(revival: RevivalConfig | PublishedRevivalConfig | None, steps: int) -> Change:
     why = "Unused codes are restarted from latents, for the whole run, before the used ones drift away with everything."
+    every = min(100, max(10, steps // 20))
     match revival:
         case None:
-            return Change(sets=("laq.model.quantizer.revival.every=100",), now="no revival", why=why)
+            return Change(sets=(f"laq.model.quantizer.revival.every={every}",), now="no revival", why=why)
         case PublishedRevivalConfig():
-            sets = ("laq.model.quantizer.revival=null", "laq.model.quantizer.revival.every=100")
+            sets = ("laq.model.quantizer.revival=null", f"laq.model.quantizer.revival.every={every}")
             return Change(sets=sets, now="the published schedule, which ends at step 4500", why=why)
         case RevivalConfig():
-            every = max(1, revival.every // 4)
             return Change(
-                sets=(f"laq.model.quantizer.revival.every={every}",), now=str(revival.every),
+                sets=(f"laq.model.quantizer.revival.every={max(1, revival.every // 4)}",), now=str(revival.every),
                 why="Unused codes are looked for, but too seldom to keep them in use.",
             )  # fmt: skip
 

@@ -93,8 +93,8 @@ def _stage(arm: str, stage: str, folder: str | None, *, with_pictures: bool) -> 
         fingerprint=result.get("fingerprint", ""),
         metrics={name: value for name, value in result.get("metrics", {}).items() if value is not None},
         messages=tuple(result.get("messages", ())),
-        inputs=_artifacts(result.get("inputs", {})),
-        outputs=_artifacts(result.get("outputs", {})),
+        inputs=_artifacts(result.get("inputs", {}), result.get("folder", folder), folder),
+        outputs=_artifacts(result.get("outputs", {}), result.get("folder", folder), folder),
         history=history,
         pictures=_pictures(folder) if with_pictures else (),
         run_id=tracking.get("run_id") or "",
@@ -103,8 +103,16 @@ def _stage(arm: str, stage: str, folder: str | None, *, with_pictures: bool) -> 
     )
 
 
-def _artifacts(value: Mapping[str, Any]) -> dict[str, ArtifactSummary]:
-    return {name: ArtifactSummary(url=item["url"], digest=item["digest"]) for name, item in value.items()}
+def _artifacts(value: Mapping[str, Any], written: str, found: str) -> dict[str, ArtifactSummary]:
+    """Artifacts where they are now: the work folder may have been moved, or be named from another place."""
+    before, now = (url.rstrip("/").rpartition("/")[0] + "/" for url in (written, found))
+    return {
+        name: ArtifactSummary(
+            url=now + item["url"].removeprefix(before) if item["url"].startswith(before) else item["url"],
+            digest=item["digest"],
+        )
+        for name, item in value.items()
+    }
 
 
 def _registered(tracking: Mapping[str, Any]) -> str:

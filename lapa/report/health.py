@@ -89,18 +89,16 @@ def _is_collapsed(perplexity: float, limit: float) -> bool:
 def _collapsed(stage: StageSummary, run: RunConfig, perplexity: float, joint: float | None) -> CodeHealth:
     since, fell = collapsed_since(stage, run.laq.health.min_perplexity)
     best = max((value for _, value in stage.history.get("validation/perplexity", [])), default=perplexity)
-    if since is None:
-        when = "The codebook has collapsed"
-    elif fell:
-        when = f"The codebook collapsed at step {since:,}, after {best:.1f} codes had been in use"
-    else:
-        when = f"The codebook was collapsed from the first validation on (step {since:,})"
     copied = validation_value(stage, "copy_error")
     actions = f"{perplexity if joint is None else joint:.1f}"
     possible = run.laq.model.codebook_size**run.laq.model.codes_per_pair
+    when = f" at step {since:,}" if since is not None and fell else ""
+    history = f", after {best:.1f} codes had been in use" if fell else ""
+    if since is not None and not fell:
+        history = f", from the first validation on (step {since:,})"
     return CodeHealth(
         verdict="collapsed",
-        headline=f"{when}: only {actions} of {possible:,} latent actions in use.",
+        headline=f"The codebook collapsed{when}: {actions} of {possible:,} latent actions in use{history}.",
         since=since,
         why="Every change between two frames gets the same name, whatever moved. Labels made from this model carry no "
         "information, and pretraining on them teaches the policy nothing about acting.",

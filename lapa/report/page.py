@@ -1,6 +1,7 @@
 """One self-contained HTML page for a run: no request leaves it, and it can be mailed as one file."""
 
 import math
+import re
 from functools import partial
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -13,6 +14,8 @@ from lapa.report.findings_success import p_words
 from lapa.report.health import CodeHealth, judge
 from lapa.report.summary import RunSummary, StageSummary
 from lapa.report.verdict import reach_verdict
+
+_BREAKS = re.compile(r"([.=])")
 
 
 def build_report(summary: RunSummary) -> str:
@@ -29,7 +32,7 @@ def build_report(summary: RunSummary) -> str:
         laq=laq,
         codebook_charts=curves.codebook_charts(laq, summary.config, health),
         success=success.success_rows(summary),
-        tables=success.success_tables(summary),
+        tables=success.success_tables(summary.arms, summary.confidence),
         pairings=success.pairings(summary),
         held_out=success.held_out(summary),
         curves=[
@@ -70,10 +73,19 @@ def environment() -> Environment:
         "percent": _percent,
         "place": _place,
         "p_words": p_words,
+        "breakable": _breakable,
         "when": lambda moment: moment[:16].replace("T", " "),
     }
     made.globals["style"] = Markup(made.get_template("style.css").render())
     return made
+
+
+def _breakable(setting: str) -> Markup:
+    """A long dotted name that may be broken where one would read on."""
+    parts = [
+        Markup("{}{}").format(part, Markup("<wbr>") if part in (".", "=") else "") for part in _BREAKS.split(setting)
+    ]
+    return Markup("").join(parts)
 
 
 def _percent(share: float, digits: int = 0) -> str:

@@ -1,7 +1,7 @@
 """Settings as `--set` names them: which differ, and how they read."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lapa.config.base import result_settings
@@ -33,6 +33,14 @@ def differences(before: RunConfig, after: RunConfig) -> tuple[SettingChange, ...
         for key in sorted({*old, *new})
         if old.get(key) != new.get(key)
     )
+
+
+def varying(runs: Sequence[RunConfig]) -> list[tuple[str, list[str]]]:
+    """Settings that the runs do not share, with each run's value; empty text where a run has no such setting."""
+    flat = [{**flat_settings(run), "seed": run.seed} for run in runs]
+    keys = sorted({key for settings in flat for key in settings})
+    rows = [(key, [short(settings[key]) if key in settings else "" for settings in flat]) for key in keys]
+    return [(key, values) for key, values in rows if len(set(values)) > 1]
 
 
 def short(value: Any) -> str:

@@ -62,12 +62,12 @@ def arm_row(arm: ArmSummary) -> IntervalRow | None:
     return _row(stage.metrics, "", arm.name, "policy", "this run")
 
 
-def success_tables(summary: RunSummary) -> list[RateTable]:
+def success_tables(arms: Sequence[ArmSummary], confidence: float) -> list[RateTable]:
     """By split (seen, unseen …) and by kind of task, where there are several."""
-    arms = [arm for arm in summary.arms if arm.outcomes]
+    evaluated = [arm for arm in arms if arm.outcomes]
     tables = (
-        _table("By split", arms, lambda outcome: outcome.split, summary.confidence),
-        _table("By kind of task", arms, lambda outcome: outcome.kind, summary.confidence),
+        _table("By split", evaluated, lambda outcome: outcome.split, confidence),
+        _table("By kind of task", evaluated, lambda outcome: outcome.kind, confidence),
     )
     return [table for table in tables if len(table.rows) > 1]
 

@@ -9,6 +9,7 @@ COMMANDS = [
     ("run",),
     ("doctor",),
     ("report",),
+    ("compare",),
     ("config", "show"),
     ("config", "schema"),
     ("config", "presets"),
