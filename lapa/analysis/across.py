@@ -55,7 +55,7 @@ def _exhibit(found: Across, datasets: Mapping[str, Encoded], codes: Int64[np.nda
             rows or [[None] * each * len(datasets)],
             row_names=[code_name(code) for code in codes] or ["none"],
             column_names=[word for _ in datasets for _ in range(EXAMPLES) for word in ("now", "later")],
-            divide_after=[each * i for i in range(1, len(datasets))],
+            groups=list(datasets),
         ),
     )
 

@@ -14,13 +14,16 @@ from lapa.models.images import to_bytes
 from lapa.models.latent_action.model import LatentActionModel
 
 COLUMNS = 5
-MOST_CODES = 24
+MOST_CODES = 19
+LEAST_PAIRS = 3
+"""Codes seen less often are left out of the atlas."""
 RECONSTRUCTED = 6
 
 
 def atlas(model: LatentActionModel, encoded: Encoded, role: str) -> Exhibit:
     """One frame of a scored episode, and its future under each of the most frequent latent actions."""
     codes, counts = frequent_codes(encoded.pairs.codes, MOST_CODES)
+    codes, counts = codes[counts >= LEAST_PAIRS], counts[counts >= LEAST_PAIRS]
     frame = _telling_frame(encoded)
     futures = frames_of(decode(model, to_images(np.repeat(frame[None], len(codes), axis=0)), codes))
     shares = counts / len(encoded.pairs)

@@ -1,5 +1,7 @@
 """Which codes occur for which instructions. r rows, c columns, m frame pairs, e episodes."""
 
+from typing import Literal
+
 import numpy as np
 from jaxtyping import Int64
 
@@ -10,18 +12,28 @@ from lapa.analysis.information import contingency, dense, entropy, information, 
 from lapa.analysis.latents import Encoded
 from lapa.analysis.results import Confusion
 
+Grouping = Literal["instruction", "verb"]
+
 MOST_ROWS = 12
 MOST_COLUMNS = 10
 DRAWS = 100
 
 
-def confusion(encoded: Encoded, role: str) -> tuple[Confusion, Exhibit] | None:
-    """None where the episodes have fewer than two instructions."""
+def confusions(encoded: Encoded, role: str) -> list[tuple[Confusion, Exhibit]]:
+    """By instruction, and where there are many instructions, also by verb. None where they do not differ."""
     rows = np.unique(encoded.pairs.row)
-    instructions = encoded.instructions(rows)
-    texts, rows_are = _groups(instructions)
-    if len(set(texts)) < 2:
-        return None
+    texts = [" ".join(text.split()) or "(none)" for text in encoded.instructions(rows)]
+    verbs = [text.split()[0].lower().strip(".,") for text in texts]
+    groupings: list[tuple[Grouping, list[str]]] = [("instruction", texts)]
+    if len(set(texts)) > MOST_ROWS:
+        groupings.append(("verb", verbs))
+    return [_confusion(encoded, role, rows, kind, names) for kind, names in groupings if len(set(names)) > 1]
+
+
+def _confusion(
+    encoded: Encoded, role: str, rows: Int64[np.ndarray, " e"], rows_are: Grouping, texts: list[str]
+) -> tuple[Confusion, Exhibit]:
+    """`texts` name the group of each of the episodes `rows`."""
     names = sorted(set(texts))
     of_episode = np.array([names.index(text) for text in texts])
     episode = np.searchsorted(rows, encoded.pairs.row)
@@ -29,7 +41,7 @@ def confusion(encoded: Encoded, role: str) -> tuple[Confusion, Exhibit] | None:
     share, chance = _information(of_episode, episode, joint_labels(encoded.pairs.codes))
     found = Confusion(
         dataset=encoded.source,
-        rows_are="verb" if rows_are == "verb" else "instruction",
+        rows_are=rows_are,
         rows=tuple(shown),
         columns=tuple(columns),
         counts=tuple(tuple(row) for row in table.tolist()),
@@ -44,7 +56,7 @@ def _exhibit(found: Confusion, table: np.ndarray, role: str) -> Exhibit:
     verdict = "more than chance" if found.normalized_information > found.by_chance else "no more than chance"
     return Exhibit(
         kind="instructions",
-        name=f"instructions-{role}",
+        name=f"{found.rows_are}s-{role}",
         title=f"Codes by {found.rows_are} ({role})",
         caption=(
             f"Each row is one {found.rows_are} (frame pairs in brackets): how often each latent action occurs in it; "
@@ -57,15 +69,6 @@ def _exhibit(found: Confusion, table: np.ndarray, role: str) -> Exhibit:
             table / np.maximum(counts, 1)[:, None], rows=found.rows, columns=found.columns, counts=counts.tolist()
         ),
     )
-
-
-def _groups(instructions: list[str]) -> tuple[list[str], str]:
-    """Instructions as they are while they are few; their verbs where those are fewer and still differ."""
-    texts = [" ".join(text.split()) or "(none)" for text in instructions]
-    verbs = [text.split()[0].lower().strip(".,") for text in texts]
-    if len(set(texts)) > MOST_ROWS and len(set(verbs)) > 1:
-        return verbs, "verb"
-    return texts, "instruction"
 
 
 def _table(

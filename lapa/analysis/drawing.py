@@ -47,12 +47,12 @@ def grid(
     *,
     row_names: Sequence[str] = (),
     column_names: Sequence[str] = (),
-    divide_after: Sequence[int] = (),
+    groups: Sequence[str] = (),
 ) -> Png:
-    """Frames in rows; None leaves a gap. After the columns `divide_after` there is a line."""
+    """Frames in rows; None leaves a gap. `groups` name equal shares of the columns, with lines between them."""
     columns = max(len(row) for row in rows)
-    left = 0.62 if row_names else 0.05
-    head = 0.24 if column_names else 0.05
+    left = 0.78 if row_names else 0.05
+    head = 0.05 + 0.19 * bool(column_names) + 0.19 * bool(groups)
     title = 0.16 if any(tile is not None and tile.title for row in rows for tile in row) else 0.0
     side = (WIDTH - left) / columns
     sheet = _Sheet(head + (side + title + 0.03) * len(rows))
@@ -64,9 +64,12 @@ def grid(
         if row_names:
             sheet.text(left - 0.06, top + side / 2, row_names[r], align="right")
     for c, name in enumerate(column_names):
-        sheet.text(left + (c + 0.49) * side, 0.12, name, align="center")
-    for c in divide_after:
-        sheet.line(left + (c - 0.015) * side)
+        sheet.text(left + (c + 0.49) * side, head - 0.12, name, align="center")
+    for g, name in enumerate(groups):
+        width = columns * side / len(groups)
+        sheet.text(left + (g + 0.5) * width, 0.12, name, align="center")
+        if g:
+            sheet.line(left + g * width - 0.015 * side)
     return _png(sheet.figure)
 
 

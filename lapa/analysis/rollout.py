@@ -41,10 +41,9 @@ class Imagined:
 
 
 def rollout(
-    model: LatentActionModel, policy: VisionLanguageAction, encoded: Encoded, role: str, *, episode: int = 0
+    model: LatentActionModel, policy: VisionLanguageAction, encoded: Encoded, role: str, *, row: int
 ) -> tuple[Rollout, Exhibit]:
-    """From the first frame of one scored episode: beside the real one, and beside its true codes drawn alike."""
-    row = int(encoded.scored_rows[episode % len(encoded.scored_rows)])
+    """From the first frame of one episode: beside the real one, and beside its true codes drawn alike."""
     window, instruction = encoded.window(row), encoded.instructions(np.array([row]))[0]
     frames = episode_frames(encoded.dataset, row)
     real = frames[::window][: MOST_FRAMES + 1]
@@ -95,6 +94,20 @@ def _drawn(model: LatentActionModel, start: UInt8[Tensor, "1 c y x"], codes: Int
         frame = to_bytes(decode(model, frame, code[None]))
         frames.append(frame)
     return Imagined(frames=torch.cat(frames), codes=codes)
+
+
+def telling_rows(encoded: Encoded) -> list[int]:
+    """Scored episodes, the longest of each instruction first: little happens in short ones."""
+    lengths = encoded.dataset.index["num_frames"].to_numpy()[encoded.scored_rows]
+    windows = np.array([encoded.window(int(row)) for row in encoded.scored_rows])
+    order = encoded.scored_rows[np.argsort(-np.minimum(lengths // windows, MOST_FRAMES), kind="stable")]
+    seen: set[str] = set()
+    first: list[int] = []
+    again: list[int] = []
+    for row, instruction in zip(order.tolist(), encoded.instructions(order), strict=True):
+        (again if instruction in seen else first).append(row)
+        seen.add(instruction)
+    return first + again
 
 
 def _errors(frames: UInt8[Tensor, "n c h w"], real: Tensor) -> tuple[float, ...]:

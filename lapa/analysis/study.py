@@ -11,12 +11,12 @@ from typing import Any, get_args
 from lapa import files
 from lapa.analysis.across import across
 from lapa.analysis.atlas import atlas, reconstruction_picture
-from lapa.analysis.confusion import confusion
+from lapa.analysis.confusion import confusions
 from lapa.analysis.exhibits import Exhibit
 from lapa.analysis.latents import Encoded, encode_dataset
 from lapa.analysis.probe_report import probe_report
 from lapa.analysis.results import AnalysisKind, AnalysisResult, Source, read_analysis, write_analysis
-from lapa.analysis.rollout import rollout
+from lapa.analysis.rollout import rollout, telling_rows
 from lapa.analysis.scatter import scatter
 from lapa.config.base import Config
 from lapa.data.dataset import Dataset
@@ -220,7 +220,7 @@ def _scatter(settings: StudySettings, encoded: Mapping[str, Encoded], found: _Fi
 
 
 def _instructions(encoded: Mapping[str, Encoded], found: _Findings) -> None:
-    drawn = [item for role, side in encoded.items() if (item := confusion(side, role)) is not None]
+    drawn = [item for role, side in encoded.items() for item in confusions(side, role)]
     if not drawn:
         found.skipped["instructions"] = "No dataset has two different instructions."
         return
@@ -247,6 +247,6 @@ def _rollouts(
         found.skipped["rollout"] = "The policy has no latent head: it was finetuned without one. Name a pretrained one."
         return
     role, side = next(iter(encoded.items()))
-    drawn = [rollout(model, policy, side, role, episode=i) for i in range(settings.episodes)]
+    drawn = [rollout(model, policy, side, role, row=row) for row in telling_rows(side)[: settings.episodes]]
     found.values["rollouts"] = tuple(table for table, _ in drawn)
     found.exhibits += [exhibit for _, exhibit in drawn]
