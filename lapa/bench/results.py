@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict
 SCHEMA_VERSION: Literal[1] = 1
 EVERYTHING = "all"
 """Split of a cell that pools all of them."""
+UNSEEN = "unseen"
+"""Split of a cell that pools all but the seen one."""
 
 
 class _Record(BaseModel):
@@ -25,7 +27,7 @@ class Cell(_Record):
     setting: str
     method: str
     split: str
-    """A split's name, or `all`."""
+    """A split's name, `unseen` or `all`."""
     episodes: int
     successes: int
     low: float

@@ -10,6 +10,7 @@ from lapa.bench.jobs import Episode
 from lapa.bench.methods import METHODS
 from lapa.bench.results import (
     EVERYTHING,
+    UNSEEN,
     ArmRecord,
     BenchTable,
     Cell,
@@ -78,7 +79,7 @@ def _played(results: Iterable[ArmResult]) -> dict[tuple[str, str], dict[int, tup
 
 def _cells(played: Mapping[tuple[str, str], BySeed]) -> Iterator[Cell]:
     for (setting, method), seeds in played.items():
-        for split in (EVERYTHING, *SPLITS):
+        for split in (EVERYTHING, UNSEEN, *SPLITS):
             rates = []
             for seed, episodes in seeds.items():
                 chosen = _of_split(episodes, split)
@@ -161,7 +162,8 @@ def _paired(methods: Sequence[BySeed], split: str) -> Iterator[list[np.ndarray]]
 
 
 def _of_split(episodes: Sequence[Episode], split: str) -> list[Episode]:
-    return [episode for episode in episodes if split in (EVERYTHING, episode.split)]
+    wanted = {EVERYTHING: set(SPLITS), UNSEEN: set(SPLITS) - {"seen"}}.get(split, {split})
+    return [episode for episode in episodes if episode.split in wanted]
 
 
 def _codes(results: Sequence[ArmResult]) -> Iterator[Codes]:

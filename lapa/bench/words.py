@@ -5,6 +5,8 @@ from statistics import fmean
 
 from lapa.bench.results import Codes, Gain
 
+NOTHING = "–"
+
 
 def gain_words(gain: Gain) -> str:
     """`93 % [81, 104]`."""
@@ -20,7 +22,7 @@ def p_words(value: float) -> str:
 
 def number_words(value: float | None) -> str:
     """Two decimals, or a dash."""
-    return "–" if value is None else f"{value:.2f}"
+    return NOTHING if value is None else f"{value:.2f}"
 
 
 def mean_codes(items: Sequence[Codes], name: str) -> float | None:

@@ -1,0 +1,148 @@
+"""The table's parts as rows of words: what Markdown and the page both show."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from lapa.bench.results import EVERYTHING, BenchTable, Cell, Codes
+from lapa.bench.words import NOTHING, duration_words, gain_words, mean_codes, number_words, p_words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """A header and rows under it; the first column names the row."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingPart:
+    """What is shown of one setting."""
+
+    setting: str
+    rates: Grid
+    kinds: Grid
+    pairs: Grid
+
+
+def setting_parts(table: BenchTable) -> Iterator[SettingPart]:
+    """Settings in which something was evaluated."""
+    for setting in table.settings:
+        methods = [name for name in table.methods if table.cell(setting, name)]
+        if methods:
+            yield SettingPart(
+                setting=setting,
+                rates=_rates(table, setting, methods),
+                kinds=_kinds(table, setting, methods),
+                pairs=_pairs(table, setting),
+            )
+
+
+def distractor_grid(table: BenchTable) -> Grid:
+    """What distraction costs: the same methods in the same world without it and with it."""
+    rows = []
+    for method in table.methods:
+        calm, distracted = table.cell("in-domain", method), table.cell("distractors", method)
+        if distracted is not None:
+            change = f"{100 * (distracted.rate - calm.rate):+.1f}" if calm else NOTHING
+            rows.append([method, _rate(calm), _rate(distracted), change])
+    return Grid(header=["method", "in-domain", "distractors", "change, points"], rows=rows)
+
+
+def code_grid(table: BenchTable) -> Grid:
+    """Health of the codes and how much they mean, per method: means over seeds."""
+    header = ["videos of", "method", "perplexity", "joint", "dead codes", "error", "floor", "R²", "R² of each seed"]
+    rows = []
+    for videos, method in dict.fromkeys((item.videos, item.method) for item in table.codes):
+        mine = [item for item in table.codes if (item.videos, item.method) == (videos, method)]
+        rows.append([videos, method, *_code_numbers(mine)])
+    note = (
+        "Perplexity and joint perplexity count the codes and latent actions in use. Error is that of predicting the "
+        "future frame, relative to repeating the first; floor is the same with the codes withheld. R² is of the true "
+        "motion in the videos, by a linear probe from the labels, on pairs it was not fitted on. Means over seeds."
+    )
+    return Grid(header=header, rows=rows, note=note)
+
+
+def time_grid(table: BenchTable) -> Grid:
+    """What each kind of stage cost."""
+    rows = [
+        [
+            item.stage,
+            str(item.made),
+            f"{item.cpu_seconds / item.made:.0f}",
+            f"{item.wall_seconds / item.made:.0f}",
+            f"{item.cpu_seconds / 60:.1f}",
+        ]
+        for item in table.times
+    ]
+    return Grid(header=["stage", "made", "CPU s each", "wall s each", "CPU min, all"], rows=rows)
+
+
+def facts(table: BenchTable) -> dict[str, str]:
+    """Machine, time, commit."""
+    made = table.provenance
+    return {
+        "hardware": made.hardware,
+        "time": f"{duration_words(made.wall_seconds)} from the first stage to the last, "
+        f"{duration_words(made.cpu_seconds)} of CPU time",
+        "commit": made.commit,
+        "finished": made.finished,
+        "versions": ", ".join(f"{name} {version}" for name, version in made.versions.items()),
+    }
+
+
+def _rates(table: BenchTable, setting: str, methods: Sequence[str]) -> Grid:
+    splits = [EVERYTHING, *table.splits]
+    gains = {(gain.method, gain.split): gain for gain in table.gains if gain.setting == setting}
+    rows = []
+    for method in methods:
+        cells = [table.cell(setting, method, split) for split in splits]
+        shares = [gains.get((method, split)) for split in ("seen", EVERYTHING)]
+        words = [gain_words(gain) if gain else NOTHING for gain in shares]
+        rows.append([method, *[_rate(cell) for cell in cells], _seeds(cells[0]), *words])
+    counts = [cell for split in splits if (cell := table.cell(setting, methods[0], split))]
+    header = ["method", *splits, "each seed", "of action-vla's gain, seen", "and all"]
+    return Grid(header=header, rows=rows, note=", ".join(f"{cell.split} {cell.episodes}" for cell in counts))
+
+
+def _kinds(table: BenchTable, setting: str, methods: Sequence[str]) -> Grid:
+    cells = {(cell.method, cell.kind): cell for cell in table.kinds if cell.setting == setting}
+    kinds = {cell.kind: cell.is_demonstrated for cell in cells.values()}
+    rows = []
+    for method in methods:
+        found = [cells.get((method, kind)) for kind in kinds]
+        rows.append([method, *[f"{100 * cell.rate:.0f}" if cell else NOTHING for cell in found]])
+    names = [kind if is_shown else f"{kind} (unseen kind)" for kind, is_shown in kinds.items()]
+    return Grid(header=["method", *names], rows=rows)
+
+
+def _pairs(table: BenchTable, setting: str) -> Grid:
+    rows = [
+        [
+            f"{item.method} against {item.against}",
+            f"{item.wins}/{item.ties}/{item.losses}",
+            f"{100 * item.difference:+.1f} ± {100 * item.standard_error:.1f}",
+            p_words(item.p_value),
+        ]
+        for item in table.comparisons
+        if item.setting == setting
+    ]
+    return Grid(header=["same initial states", "win/tie/loss", "difference, points ± s.e.", "p"], rows=rows)
+
+
+def _rate(cell: Cell | None) -> str:
+    if cell is None:
+        return NOTHING
+    return f"{100 * cell.rate:.1f} [{100 * cell.low:.1f}, {100 * cell.high:.1f}]"
+
+
+def _seeds(cell: Cell | None) -> str:
+    return " / ".join(f"{100 * rate.successes / rate.episodes:.0f}" for rate in cell.seeds) if cell else NOTHING
+
+
+def _code_numbers(items: Sequence[Codes]) -> list[str]:
+    names = ("perplexity", "joint_perplexity", "dead_share", "relative_error", "floor", "r2")
+    means = [number_words(mean_codes(items, name)) for name in names]
+    return [*means, " / ".join(number_words(item.r2) for item in items)]
