@@ -12,6 +12,8 @@ TRACKING_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW
 def environment(spec: JobSpec) -> list[Manifest]:
     """All variables, each once; the profile's own win over ours."""
     plain = {
+        # The v1 operator sets this itself, and a name twice is refused by server-side apply.
+        **({} if spec.operator == "pytorchjob" else {"PYTHONUNBUFFERED": "1"}),
         **_folders(),
         **_storage(spec),
         **_tracking(spec),
