@@ -45,7 +45,7 @@ def tabletop_paper_model(*, width: int = 64, image_size: int = 48) -> LatentActi
         image_size=image_size,
         codes_per_pair=4,
         architecture=TransformerArchitecture(
-            patch_size=8, width=width, spatial_depth=2, temporal_depth=2, decoder_depth=2, heads=4, head_width=16,
+            patch_size=12, width=width, spatial_depth=2, temporal_depth=2, decoder_depth=2, heads=4, head_width=16,
             released_layout=True,
         ),
         quantizer=NsvqConfig(width=8, initialization="normal", revival=PublishedRevivalConfig()),
