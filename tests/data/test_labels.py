@@ -1,13 +1,15 @@
 """Labels: complete or absent, the same bytes every time, and refused where they do not belong."""
 
+import json
 import pickle
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from lapa import files
 from lapa.data.dataset import Dataset
-from lapa.data.labels import EpisodeLabels, Labels, LabelStamp, LabelWriter
+from lapa.data.labels import EpisodeActions, EpisodeLabels, Labels, LabelStamp, LabelWriter
 from lapa.errors import DataError, LabelMismatch
 from tests.builders import make_dataset
 
@@ -163,3 +165,49 @@ def test_a_damaged_label_file_is_named_and_written_anew(dataset, tmp_path):
     with pytest.raises(DataError, match=r"shard-00001\.parquet"):
         labels.codes_of(2)
     assert LabelWriter(labels.url, stamp_of(dataset)).missing_shards(dataset) == [1]
+
+
+def write_actions(dataset, url):
+    """The action at t of episode row r is (r, t + 0.5)."""
+    stamp = {"labeller_kind": "inverse-dynamics", "codes_per_pair": 0, "codebook_size": 0, "action_names": ("x", "y")}
+    writer = LabelWriter(str(url), stamp_of(dataset, **stamp))
+    for shard in writer.missing_shards(dataset):
+        episodes = []
+        for row in np.flatnonzero(dataset.index["shard"].to_numpy() == shard).tolist():
+            count = max(dataset.index["num_frames"][row].as_py() - WINDOW, 0)
+            actions = np.stack([np.full(count, row), np.arange(count) + 0.5], axis=1).astype(np.float32)
+            episodes.append(EpisodeActions(episode=dataset.index["episode"][row].as_py(), actions=actions))
+        writer.write_shard(shard, episodes)
+    writer.finish(dataset)
+    return Labels.open(str(url))
+
+
+def test_actions_come_back_as_they_were_written(dataset, tmp_path):
+    labels = pickle.loads(pickle.dumps(write_actions(dataset, tmp_path / "labels")))
+    for row, frames in enumerate(dataset.index["num_frames"].to_pylist()):
+        actions = labels.actions_of(row)
+        assert actions.shape == (max(frames - WINDOW, 0), 2) and actions.dtype == np.float32
+        assert (actions[:, 0] == row).all() and np.array_equal(actions[:, 1], np.arange(len(actions)) + 0.5)
+
+
+def test_labels_of_another_kind_are_refused_with_what_to_set(dataset, tmp_path):
+    codes, actions = write_labels(dataset, tmp_path / "codes"), write_actions(dataset, tmp_path / "actions")
+    actions.check(dataset, window_seconds=0.5, labeller_digest="abc", labeller_kind="inverse-dynamics")
+    with pytest.raises(LabelMismatch, match="labeller_kind is inverse-dynamics but this run has latent-action"):
+        actions.check(dataset, window_seconds=0.5)
+    with pytest.raises(LabelMismatch, match=r"hold codes, not actions. Set pretrain\.target\.kind"):
+        codes.actions_of(0)
+    with pytest.raises(LabelMismatch, match="hold actions, not codes"):
+        actions.codes_of(0)
+
+
+def test_labels_of_codes_are_the_bytes_that_they_were_before_labels_could_hold_actions(dataset, tmp_path):
+    """So earlier manifests are read, and labelling goes on beside shards written then."""
+    write_labels(dataset, tmp_path / "labels")
+    stamp = json.loads((tmp_path / "labels" / "labels.json").read_text())["stamp"]
+    assert sorted(stamp) == [
+        "codebook_size", "codes_per_pair", "dataset_revision", "image_size", "labeller_digest", "labeller_kind",
+        "window_seconds",
+    ]  # fmt: skip
+    footer = pq.read_schema(tmp_path / "labels" / "shard-00000.parquet").metadata[b"lapa"]
+    assert json.loads(footer)["stamp"] == stamp

@@ -3,7 +3,17 @@
 import pytest
 
 from lapa.config.load import arms, load_run, merge, nested, resolve
-from lapa.stages.plan import NotMadeYet, dataset_url, fingerprint, finished, inputs_of, plan, stage_folder, unchanged
+from lapa.stages.plan import (
+    NotMadeYet,
+    dataset_url,
+    fingerprint,
+    finished,
+    inputs_of,
+    plan,
+    stage_folder,
+    stages_of,
+    unchanged,
+)
 from lapa.stages.results import Artifact, StageResult, write_result
 from tests.builders import make_dataset
 
@@ -79,6 +89,57 @@ def test_what_is_trained_on_latent_actions_names_the_model_that_made_them(run):
     complete(kept, "pretrain", model="p1")
     assert inputs_of(kept, "pretrain")["laq"].digest == "m1"
     assert inputs_of(kept, "finetune")["laq"].digest == "m1"
+
+
+def vpt(run):
+    settings = merge(run.model_dump(mode="json"), nested("laq.labeller", "inverse-dynamics"))
+    return resolve(merge(settings, nested("pretrain.target.kind", "labelled-actions")))
+
+
+def test_another_labeller_makes_labels_and_all_that_follows_again(run):
+    other = vpt(run)
+    for arm, model in ((run, "m1"), (other, "m2")):
+        complete(arm, "laq", model=model)
+        complete(arm, "label", labels=f"labels-of-{model}")
+        complete(arm, "pretrain", model=f"pretrained-on-{model}")
+    assert set(inputs_of(other, "laq")) == {"robot"} and set(inputs_of(run, "laq")) >= {"videos"}
+    for stage in ("laq", "label", "pretrain", "finetune"):
+        assert stage_folder(run, stage) != stage_folder(other, stage), stage
+
+
+def test_settings_of_the_labeller_that_is_not_chosen_change_nothing(run):
+    supervised = vpt(run)
+    assert fingerprint(run, "laq") == fingerprint(load_run_with(run, "laq.inverse_dynamics.width", 7), "laq")
+    assert fingerprint(supervised, "laq") == fingerprint(load_run_with(supervised, "laq.fit.steps", 7), "laq")
+    assert fingerprint(supervised, "laq") != fingerprint(
+        load_run_with(supervised, "laq.inverse_dynamics.width", 7), "laq"
+    )
+
+
+def test_recorded_actions_share_ingest_alone(run):
+    recorded = load_run_with(run, "pretrain.target.kind", "recorded-actions")
+    assert stages_of(recorded) == ["ingest", "pretrain", "finetune", "evaluate"]
+    assert set(inputs_of(recorded, "pretrain")) == {"videos"}, "what is not made yet is not asked for"
+    both = run.model_copy(update={"baselines": {"actionvla": {"pretrain.target.kind": "recorded-actions"}}})
+    shared = [item.stage for item in plan(both) if item.name == run.name]
+    assert shared == ["ingest", "laq", "label", "pretrain", "finetune", "evaluate"]
+    assert [item.stage for item in plan(both) if item.name == "actionvla"] == ["pretrain", "finetune", "evaluate"]
+
+
+def test_what_the_labels_are_made_with_does_not_divide_what_does_not_read_them(run):
+    """One ActionVLA and one Scratch serve any number of latent-action models."""
+    recorded = {"pretrain.target.kind": "recorded-actions"}
+    scratch = {"pretrain": None, "finetune.backbone": run.pretrain.backbone.model_dump(mode="json")}
+    other = {"laq.fit.steps": 7}
+    arms = {"a": recorded, "b": recorded | other, "c": scratch, "d": scratch | other}
+    planned = plan(run.model_copy(update={"baselines": arms}))
+    assert [item.name for item in planned if item.stage == "finetune"] == [run.name, "a", "c"]
+
+
+def test_shuffled_codes_share_their_labels(run):
+    shuffled = run.model_copy(update={"baselines": {"shuffled": {"pretrain.target.shuffled": True}}})
+    names = [item.stage for item in plan(shuffled) if item.name == "shuffled"]
+    assert names == ["pretrain", "finetune", "evaluate"]
 
 
 def test_ingest_looks_again_at_files_that_others_may_change(run, tmp_path):

@@ -54,6 +54,17 @@ def test_resuming_after_kill_gives_the_losses_of_an_uninterrupted_run(tmp_path: 
     assert model_digest(str(cut / final)) == model_digest(str(whole / final))
 
 
+def test_no_steps_at_all_keep_what_training_would_start_from(tmp_path: Path) -> None:
+    hook = Losses()
+    result = train(str(tmp_path), steps=0, hooks=(hook,))
+    assert result.step == 0 and result.metrics and hook.values == {}
+    engine = build_engine(lambda: ToyModel(noise=0.1), TorchEngineConfig(), fit_config(steps=0), seed=5)
+    kept = load_state(str(tmp_path / "step-00000000/model"))
+    assert all(torch.equal(kept[name], value) for name, value in engine.full_state().items())
+    assert train(str(tmp_path), steps=0) == result
+    assert train(str(tmp_path), steps=3).step == 3, "steps that are asked for later are made"
+
+
 def test_sigterm_ends_in_a_saved_step_and_the_restart_code(tmp_path: Path) -> None:
     stopped = run_script("torch", str(tmp_path), "10", "--term-at", "4")
     assert stopped.returncode == RESTART_EXIT_CODE, stopped.stderr

@@ -210,6 +210,22 @@ def test_finetuning_starts_from_the_pretrained_backbone_with_a_new_action_head(t
         assert before and all(torch.equal(p, after[n]) for n, p in before.items())
 
 
+@pytest.mark.parametrize("head", HEADS, ids=lambda head: head.kind)
+def test_an_action_head_is_kept_when_asked_and_new_otherwise_though_it_would_fit(tmp_path, head):
+    """Equal shapes do not make equal bins."""
+    spec = spec_of(small_convolutional(), head, latent=False)
+    pretrained = seeded(spec)
+    save_vla(tmp_path / "model", pretrained)
+    torch.manual_seed(1)
+    kept = start_finetuning(str(tmp_path / "model"), spec, keep_head=True).state_dict()
+    new = start_finetuning(str(tmp_path / "model"), spec).state_dict()
+    before = pretrained.state_dict()
+    assert all(torch.equal(kept[name], value) for name, value in before.items())
+    is_new = {name for name, value in before.items() if not torch.equal(new[name], value)}
+    drawn = {name for name, value in before.items() if "action" in name and value.ndim > 1}
+    assert drawn and is_new >= drawn and all("action" in name for name in is_new)
+
+
 def test_finetuning_another_backbone_is_refused(tmp_path):
     save_vla(tmp_path / "model", seeded(spec_of(small_convolutional())))
     other = small_convolutional().model_copy(update={"hidden": 64})
