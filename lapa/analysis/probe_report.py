@@ -20,6 +20,7 @@ from lapa.models.latent_action.model import LatentActionModel
 
 MEANS_MOTION = 0.5
 """R2 from which codes are said to name motion."""
+FEW_EPISODES = 10
 LEAKS = 0.2
 """Share of the codes' entropy from which global motion is said to pour into them."""
 
@@ -60,7 +61,7 @@ def probe_report(
         camera=camera,
         reconstruction=reconstruction,
         transfer=transfer,
-        messages=verdicts(scores, usage, camera, reconstruction, transfer),
+        messages=(*_on_size(encoded), *verdicts(scores, usage, camera, reconstruction, transfer)),
     )
 
 
@@ -82,6 +83,13 @@ def verdicts(
     return tuple(found)
 
 
+def _on_size(encoded: Encoded) -> list[str]:
+    episodes = len(encoded.scored_rows)
+    if episodes >= FEW_EPISODES:
+        return []
+    return [f"Only {episodes} episodes could be scored, so these numbers are rough: look at their intervals."]
+
+
 def _on_usage(usage: CodeUsage | None) -> list[str]:
     if usage is None or usage.joint_perplexity >= 1.5:
         return []
@@ -99,6 +107,11 @@ def _on_motion(scores: tuple[ProbeScore, ...]) -> list[str]:
         return ["The dataset has no recorded actions that vary, so nothing says whether the codes mean motion."]
     best, score = max(known, key=lambda item: item[0])
     within = _control(scores, score, "shuffled-time")
+    if best <= 0:
+        return [
+            "The codes tell nothing of the true actions on held-out episodes: no probe beats their mean "
+            f"(R2 {best:.2f})."
+        ]
     verdict = "The codes name motion" if best >= MEANS_MOTION else "The codes hardly name motion"
     words = f"{verdict}: they explain {best:.0%} of the true actions on held-out episodes ({_kind(score)}"
     if within is not None:
