@@ -4,7 +4,7 @@ import base64
 import logging
 
 from lapa import files
-from lapa.analysis.results import AnalysisResult, MediaFile
+from lapa.analysis.results import AnalysisResult, read_analysis
 from lapa.report.pictures import picture_uri
 from lapa.report.summary import AnalysisSummary
 
@@ -24,8 +24,12 @@ def with_media(result: AnalysisResult) -> AnalysisSummary:
     return AnalysisSummary(result=result, media=found)
 
 
-def is_shown(item: MediaFile, media: dict[str, str]) -> bool:
-    return item.file in media or (item.poster or "") in media
+def find_analysis(work_url: str, model_digest: str) -> AnalysisResult | None:
+    """The newest finished analysis of a model in a work folder."""
+    names = [name for name in files.list_names(work_url) if name.startswith("analysis-")]
+    found = [result for name in names if (result := read_analysis(files.join(work_url, name))) is not None]
+    mine = [result for result in found if result.model.digest == model_digest]
+    return max(mine, key=lambda result: result.finished, default=None)
 
 
 def _data_uri(url: str) -> str | None:

@@ -129,14 +129,15 @@ def progress(summary: RunSummary) -> Iterator[Finding]:
     open_stages = [stage for stage in summary.main.stages if stage.state != "done"]
     if not open_stages:
         return
-    first, names = open_stages[0], ", ".join(stage.stage for stage in open_stages)
-    if first.state == "missing":
+    begun = next((stage for stage in open_stages if stage.state == "unfinished"), None)
+    if begun is None:
+        names = ", ".join(stage.stage for stage in open_stages)
         yield Finding(level="unknown", topic="Progress", section="stages",
                       headline=f"Not finished: {names} not yet made. The same command continues it.")  # fmt: skip
         return
     yield Finding(
         level="unknown", topic="Progress", section="stages",
-        headline=f"The run is under way or was stopped: {_reached(summary, first)}. The same command continues it.",
+        headline=f"The run is under way or was stopped: {_reached(summary, begun)}. The same command continues it.",
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lapa import files
 from lapa.config.load import load_run
 from lapa.config.run import RunConfig
 from lapa.config.stages import STAGES
@@ -128,7 +129,7 @@ def write_laq(work: Path, arm: str, rng: random.Random, perplexity: float, *, fa
         if step % 200 == 0:
             rows.append(_row(step, {
                 "validation/perplexity": now, "validation/perplexity/position-0": now * 1.03,
-                "validation/perplexity/position-1": now * 0.9, "validation/joint_perplexity": now**2 * 0.8,
+                "validation/perplexity/position-1": now * 0.9, "validation/joint_perplexity": max(1.0, now**2 * 0.8),
                 "validation/dead_share": 0.5 * math.exp(-step / 250), "validation/joint_coverage": 0.9 * progress,
                 "validation/relative_error": 1 - 0.55 * progress, "validation/probe_r2/additive": 0.68 * progress,
                 "validation/probe_r2/joint": 0.72 * progress, "validation/probe_r2/shuffled": rng.gauss(0, 0.01),
@@ -141,8 +142,8 @@ def write_laq(work: Path, arm: str, rng: random.Random, perplexity: float, *, fa
         (folder / "pictures" / f"code-atlas-{step:08d}.png").write_bytes(png_bytes(_tiles(8, 8)))
         (folder / "pictures" / f"reconstruction-{step:08d}.png").write_bytes(png_bytes(_tiles(4, 8)))
     _result(work, arm, "laq", {"videos": "datasets/videos", "robot": "datasets/robot"}, {"model": "laq"}, 266, {
-        "perplexity": perplexity, "dead_share": 0.0, "relative_error": 0.45, "joint_perplexity": perplexity**2 * 0.8,
-        "joint_coverage": 0.83,
+        "perplexity": perplexity, "dead_share": 0.0, "relative_error": 0.45, "joint_coverage": 0.83,
+        "joint_perplexity": max(1.0, perplexity**2 * 0.8),
     }, folder=folder)  # fmt: skip
 
 
@@ -196,7 +197,8 @@ def _result(
         return {"url": str(work / name), "digest": (name.encode().hex() * 8)[-48:]}
 
     result = {
-        "stage": stage, "name": arm, "fingerprint": "ab" * 32, "folder": str(folder), "metrics": metrics,
+        "stage": stage, "name": arm, "folder": str(folder), "metrics": metrics,
+        "fingerprint": files.digest(json.dumps([stage, arm, metrics])),
         "inputs": {role: artifact(name) for role, name in inputs.items()},
         "outputs": {role: artifact(name) for role, name in outputs.items()},
         "messages": [], "seconds": seconds, "started": "2025-01-01T10:00:00+00:00",
