@@ -26,8 +26,10 @@ class HealthConfig(Config):
     """Perplexity of whole latent actions. Positions that each always say the same use several codes, and name every
     change alike all the same."""
     patience: int = Field(3, gt=0)
-    """Validations in a row below the line before the run stops."""
-    on_collapse: Literal["stop", "warn"] = "stop"
+    """Validations in a row below a line before the run stops."""
+    on_collapse: Literal["repair", "stop", "warn"] = "repair"
+    """`repair` restarts the whole codebook from the next batch's latents at every validation below a line, and stops
+    when that did not help `patience` times; `stop` leaves it to the quantizer's own revival; `warn` goes on."""
 
 
 class ProbeGate(Config):
@@ -182,7 +184,7 @@ class MetaWorldEvaluation(Config):
 
     kind: Literal["metaworld"] = "metaworld"
     episodes: int = Field(100, gt=0)
-    seed: int = Field(10_000, ge=0, lt=2**32)
+    seed: int = Field(10_000, ge=0, lt=2**31)
     """First seed of the initial states; recordings draw theirs from another range."""
     max_steps: int = Field(60, gt=0, le=120)
     """Timesteps of 1/20 s; the experts need 30, and the package ends an episode after 6 s."""

@@ -5,13 +5,15 @@ samples every pixel four times, over 67,000 mesh faces. Without shadows, reflect
 """
 
 import atexit
+import os
 from typing import Any, assert_never
 
 import numpy as np
 
 from lapa.config.metaworld import MetaWorldCamera, MetaWorldTask
-from lapa.envs.metaworld.library import load_library
+from lapa.envs.metaworld.library import INSTALL_SYSTEM, load_library
 from lapa.envs.metaworld.world import World
+from lapa.errors import MissingDependency
 from lapa.types.episodes import Frame
 
 
@@ -23,7 +25,7 @@ class Camera:
         model.vis.quality.offsamples = 0
         model.vis.quality.shadowsize = 0  # unused, and 64 MB
         model.vis.global_.offwidth = model.vis.global_.offheight = image_size
-        self._renderer = mujoco.Renderer(model, height=image_size, width=image_size)
+        self._renderer = _renderer(mujoco, model, image_size)
         flags = self._renderer.scene.flags
         flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
         flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
@@ -54,6 +56,16 @@ def camera_for(world: World, view: MetaWorldCamera, image_size: int) -> Camera:
         # Left to the interpreter's end, contexts are freed after the module that frees them, which prints many errors.
         atexit.register(camera.close)
     return _cameras[key]
+
+
+def _renderer(mujoco: Any, model: Any, image_size: int) -> Any:
+    try:
+        return mujoco.Renderer(model, height=image_size, width=image_size)
+    except (ImportError, RuntimeError, mujoco.FatalError) as error:
+        raise MissingDependency(
+            f"MuJoCo cannot draw with MUJOCO_GL={os.environ.get('MUJOCO_GL')} on this machine ({error}). "
+            f"Install a renderer that needs no display: {INSTALL_SYSTEM}."
+        ) from error
 
 
 def _viewpoint(mujoco: Any, model: Any, view: MetaWorldCamera) -> tuple[Any, bool]:

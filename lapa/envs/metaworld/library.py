@@ -5,6 +5,7 @@ import sys
 import warnings
 from ctypes.util import find_library
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from lapa.config.metaworld import MetaWorldTask
@@ -13,7 +14,7 @@ from lapa.errors import MissingDependency
 _SYSTEM_LIBRARIES = {"osmesa": "OSMesa", "egl": "EGL"}
 """Value of MUJOCO_GL -> library, in the order of preference: OSMesa draws the same pixels on every machine."""
 _INSTALL = "pip install 'lapa[metaworld]'"
-_INSTALL_SYSTEM = "apt-get install libosmesa6 (or libegl1 with libegl-mesa0 or a GPU's driver, and MUJOCO_GL=egl)"
+INSTALL_SYSTEM = "apt-get install libosmesa6 (or libegl1, with libegl-mesa0 or a GPU's driver, and set MUJOCO_GL=egl)"
 
 
 class Library(NamedTuple):
@@ -37,6 +38,8 @@ class Library(NamedTuple):
 @lru_cache(maxsize=1)
 def load_library() -> Library:
     """MissingDependency, with what to install, where a package or the system library is absent."""
+    if find_spec("metaworld") is None:
+        raise MissingDependency(f"Meta-World is an option that is not installed: {_INSTALL}.")
     choose_renderer()
     try:
         import mujoco
@@ -44,7 +47,7 @@ def load_library() -> Library:
         from metaworld.policies import ENV_POLICY_MAP
     except ImportError as error:
         raise MissingDependency(
-            f"Meta-World cannot be loaded ({error}). It is an option: install it with `{_INSTALL}`."
+            f"Meta-World is installed and cannot be loaded ({error}). Install it anew: {_INSTALL}."
         ) from error
     # The experts ask for more than the largest action all the time, and the environment clips it, as we do.
     warnings.filterwarnings("ignore", message=r"Constant\(s\) may be too high")
@@ -67,5 +70,5 @@ def choose_renderer() -> None:
     setting = f" (MUJOCO_GL={wanted})" if wanted else ""
     raise MissingDependency(
         f"Meta-World draws without a display through {names}{setting}, which this system does not have. "
-        f"Install it: {_INSTALL_SYSTEM}."
+        f"Install it: {INSTALL_SYSTEM}."
     )

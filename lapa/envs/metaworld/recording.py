@@ -17,7 +17,7 @@ from lapa.envs.recording import record as record_episodes
 _VERSION = 1
 _STREAMS: dict[RecordingKind, int] = {"videos": 0x3E7A0, "demonstrations": 0x3E7A1}
 """First word of every random seed: the two recordings share no episode."""
-_FIRST_STATE = 2**32
+FIRST_STATE = 2**32
 """Initial states of recordings are numbered from here on, those of evaluations below."""
 
 
@@ -59,7 +59,7 @@ def _successful_rollout(source: MetaWorldSource, index: int) -> tuple[Rollout, i
     attempt = 0
     while True:
         rng = np.random.default_rng((_STREAMS[source.record], source.seed, index, attempt))
-        state = int(rng.integers(_FIRST_STATE, 2**62))
+        state = int(rng.integers(FIRST_STATE, 2**62))
         rollout = expert_rollout(task, state, rng, noise=source.action_noise)
         if rollout.success:
             return rollout, attempt
