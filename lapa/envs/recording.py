@@ -181,8 +181,9 @@ def _record_episode(folder: Path, recording: Recording, index: int) -> _Recorded
     num_frames = len(played.actions) + (recording.kind == "videos")
     if recording.kind == "demonstrations" or not path.exists():
         frames = played.film()[:num_frames]
-        write_bytes(str(path), encode_mp4(frames, recording.robot.fps, ENCODING))
         statistics = image_statistics(frames)
+        if not path.exists():
+            write_bytes(str(path), encode_mp4(frames, recording.robot.fps, ENCODING))
     return _Recorded(
         instruction=played.instruction,
         num_frames=num_frames,

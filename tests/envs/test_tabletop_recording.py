@@ -9,10 +9,11 @@ import pytest
 
 from lapa.config.data import TabletopSource
 from lapa.data.video import decode, encode_mp4
+from lapa.envs.recording import ENCODING, MANIFEST
 from lapa.envs.tabletop.drawing import draw
 from lapa.envs.tabletop.embodiments import embodiment_of
 from lapa.envs.tabletop.instructions import parse_instruction
-from lapa.envs.tabletop.recording import ENCODING, MANIFEST, record, record_demonstrations, record_videos
+from lapa.envs.tabletop.recording import record
 from lapa.envs.tabletop.rollouts import play_oracle, random_start
 from lapa.envs.tabletop.splits import Cell
 from lapa.errors import ConfigError
@@ -81,8 +82,8 @@ def test_files_do_not_depend_on_the_number_of_processes(tmp_path: Path):
 
 
 def test_videos_and_demonstrations_of_one_seed_are_other_episodes(tmp_path: Path):
-    record_videos(tmp_path / "videos", VIDEOS)
-    record_demonstrations(tmp_path / "demonstrations", DEMONSTRATIONS)
+    record(tmp_path / "videos", VIDEOS)
+    record(tmp_path / "demonstrations", DEMONSTRATIONS)
     first = next(decode(tmp_path / "videos" / "episode_000000.mp4"))
     second = next(decode(tmp_path / "demonstrations" / ROBOT.video_path(0)))
     assert np.abs(first.astype(int) - second).max() > 100
