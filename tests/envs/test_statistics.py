@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from lapa.envs.statistics import Interval, compare_paired, mcnemar_exact, wilson_interval
+from lapa.envs.statistics import Interval, compare_paired, gain_share, mcnemar_exact, wilson_interval
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 10), (10, 10), (7, 10), (129, 180), (1, 1)])
@@ -40,3 +40,48 @@ def test_paired_policies_are_counted_episode_by_episode():
     paired = first.astype(float) - second
     assert comparison.standard_error == pytest.approx(paired.std() / np.sqrt(5))
     assert comparison.p_value == 1.0
+
+
+def outcomes(rate: float, seeds: int = 3, episodes: int = 400) -> list[np.ndarray]:
+    return [np.arange(episodes) % 100 < 100 * rate for _ in range(seeds)]
+
+
+def test_the_share_of_a_gain_is_its_ratio():
+    found = gain_share(outcomes(0.2), outcomes(0.5), outcomes(0.8))
+    assert found is not None and found.interval is not None
+    assert found.share == pytest.approx(0.5)
+    assert 0.35 < found.interval.low < 0.5 < found.interval.high < 0.65
+
+
+@pytest.mark.parametrize(("method", "share"), [(0.2, 0.0), (0.8, 1.0)])
+def test_a_method_that_equals_base_or_ceiling_in_every_episode_is_certainly_there(method: float, share: float):
+    found = gain_share(outcomes(0.2), outcomes(method), outcomes(0.8))
+    assert found is not None
+    assert found.interval == Interval(low=share, high=share)
+
+
+def test_a_share_is_less_certain_where_seeds_disagree():
+    agreeing = gain_share(outcomes(0.2), outcomes(0.5), outcomes(0.8))
+    seeds = [outcomes(rate, seeds=1)[0] for rate in (0.3, 0.5, 0.7)]
+    disagreeing = gain_share(outcomes(0.2), seeds, outcomes(0.8))
+    assert agreeing is not None and agreeing.interval and disagreeing is not None and disagreeing.interval
+    assert disagreeing.share == pytest.approx(agreeing.share)
+    assert disagreeing.interval.high - disagreeing.interval.low > 2 * (agreeing.interval.high - agreeing.interval.low)
+
+
+def test_there_is_no_share_of_a_gain_that_is_none():
+    assert gain_share(outcomes(0.5), outcomes(0.6), outcomes(0.5)) is None
+
+
+def test_there_is_no_interval_for_the_share_of_a_gain_that_may_be_none():
+    found = gain_share(
+        outcomes(0.50, episodes=100), outcomes(0.5, episodes=100), list(reversed_half(outcomes(0.51, episodes=100)))
+    )
+    assert found is not None
+    assert found.interval is None
+
+
+def reversed_half(parts: list[np.ndarray]):
+    """The same rates, reached in other episodes: the difference is then uncertain."""
+    for part in parts:
+        yield part[::-1]

@@ -1,0 +1,155 @@
+"""The study as data: what arms share, what tells them apart, and what they must never see."""
+
+from itertools import combinations
+
+import pytest
+
+from lapa.bench.jobs import Arm, static_key
+from lapa.bench.methods import METHODS
+from lapa.bench.sizes import SIZES
+from lapa.bench.study import Study, arms_of
+from lapa.config.load import dump_run, load_run
+from lapa.config.stages import StageName
+from lapa.config.tabletop import ALL_KINDS, SPLITS
+from lapa.errors import ConfigError
+
+SAME_VIDEOS = ("in-domain", "cross-task", "cross-environment")
+
+
+@pytest.fixture(scope="module")
+def arms() -> dict[tuple[str, str, int], Arm]:
+    return {(arm.setting, arm.method, arm.seed): arm for arm in arms_of(Study(size="small", seeds=2))}
+
+
+def keys(
+    arms: dict[tuple[str, str, int], Arm], method: str, stage: StageName, settings=SAME_VIDEOS, seed=0
+) -> set[str]:
+    return {static_key(arms[setting, method, seed], stage) for setting in settings}
+
+
+@pytest.mark.parametrize("method", ["lapa", "lapa-paper", "lapa-supervised", "shuffled"])
+@pytest.mark.parametrize("stage", ["laq", "label", "pretrain"])
+def test_what_is_learned_from_the_same_videos_is_learned_once(arms, method: str, stage: StageName):
+    assert len(keys(arms, method, stage)) == 1
+    assert keys(arms, method, stage, ["distractors"]).isdisjoint(keys(arms, method, stage))
+    assert keys(arms, method, stage, seed=1).isdisjoint(keys(arms, method, stage))
+
+
+def test_true_actions_are_learned_once_and_an_inverse_dynamics_model_for_each_setting(arms):
+    assert len(keys(arms, "action-vla", "pretrain")) == 1
+    assert len(keys(arms, "vpt", "laq")) == len(keys(arms, "vpt", "pretrain")) == 3
+
+
+def test_shuffled_codes_are_the_codes_of_lapa(arms):
+    assert keys(arms, "shuffled", "label") == keys(arms, "lapa", "label")
+    assert keys(arms, "shuffled", "pretrain").isdisjoint(keys(arms, "lapa", "pretrain"))
+
+
+def test_all_methods_of_a_setting_and_seed_are_finetuned_on_the_same_data_and_tested_in_the_same_states(arms):
+    for setting in (*SAME_VIDEOS, "distractors"):
+        runs = [arm.run for (name, _, seed), arm in arms.items() if name == setting and seed == 1 and arm.run.finetune]
+        assert len({run.robot.model_dump_json() for run in runs}) == 1
+        assert len({run.evaluate.model_dump_json() for run in runs}) == 1
+        assert len({run.finetune.stream.model_dump_json() for run in runs}) == 1
+        assert len({run.seed for run in runs}) == 1
+
+
+def test_methods_share_backbone_batches_and_steps(arms):
+    runs = [arm.run for (setting, _, seed), arm in arms.items() if setting == "in-domain" and seed == 0]
+    pretrained = [run.pretrain for run in runs if run.pretrain]
+    assert len({config.fit.model_dump_json() for config in pretrained}) == 1
+    backbones = {config.backbone for config in pretrained}
+    backbones |= {run.finetune.backbone for run in runs if run.finetune and run.finetune.backbone}
+    assert len(backbones) == 1
+    finetuned = [run.finetune.fit for run in runs if run.finetune and run.finetune.fit.steps]
+    assert len({(fit.steps, fit.batch_size, fit.precision) for fit in finetuned}) == 1
+
+
+def test_no_two_of_demonstrations_test_tables_and_validation_tables_meet():
+    states: list[set[int]] = []
+    for is_validation in (False, True):
+        for arm in arms_of(Study(size="full", seeds=5, methods=("scratch",), is_validation=is_validation)):
+            simulator = arm.run.evaluate.simulator
+            states.append({*range(simulator.seed, simulator.seed + simulator.episodes)})
+    by_seed = {min(found): found for found in states}  # settings of one seed begin in the same numbers
+    assert len(by_seed) == 10
+    assert all(first.isdisjoint(second) for first, second in combinations(by_seed.values(), 2))
+
+
+def test_latent_actions_are_learned_without_the_robot(arms):
+    for arm in arms.values():
+        if arm.method not in ("vpt",):
+            assert arm.run.laq.gate is None, "a gate probes the codes on demonstrations"
+            assert arm.run.laq.labeller == "latent-action"
+
+
+def test_each_setting_is_what_it_says(arms):
+    def run(setting: str):
+        return arms[setting, "lapa", 0].run
+
+    for setting in SAME_VIDEOS:
+        assert run(setting).videos == run("in-domain").videos
+        assert set(run(setting).evaluate.simulator.tasks.kinds) == set(ALL_KINDS)
+        assert run(setting).evaluate.simulator.tasks.splits == SPLITS
+        assert run(setting).robot.source.tasks.splits == ("seen",)
+    assert run("cross-task").robot.source.tasks.kinds == ("push-to",)
+    assert run("cross-environment").robot.source.scene.world != run("cross-environment").videos.source.scene.world
+    assert run("cross-environment").evaluate.simulator.scene == run("cross-environment").robot.source.scene
+    assert run("distractors").videos.source.scene.distractors is not None
+    assert run("distractors").evaluate.simulator.scene == run("distractors").videos.source.scene
+
+
+def test_a_head_is_kept_where_actions_mean_the_same(arms):
+    kept = {setting: arms[setting, "action-vla", 0].run.finetune.keep_head for setting in SAME_VIDEOS}
+    assert kept == {"in-domain": True, "cross-task": True, "cross-environment": False}
+
+
+@pytest.mark.parametrize("size", list(SIZES))
+def test_every_arm_of_every_size_is_a_run_that_its_yaml_gives_again(size: str, tmp_path):
+    for arm in arms_of(Study(size=size, seeds=1)):
+        path = tmp_path / "run.yaml"
+        path.write_text(dump_run(arm.run))
+        assert load_run(str(path)) == arm.run
+
+
+@pytest.mark.parametrize("size", ["small", "full"])
+def test_a_cell_holds_at_least_a_hundred_episodes(size: str):
+    chosen = SIZES[size]
+    assert chosen.episodes % (len(ALL_KINDS) * len(SPLITS)) == 0
+    assert chosen.episodes * chosen.seeds / len(SPLITS) >= 100
+
+
+def test_a_setting_on_the_command_line_reaches_every_method_that_knows_it():
+    study = Study(size="tiny", seeds=1, overrides={"pretrain.backbone.width": 24, "finetune.fit.steps": 7})
+    for arm in arms_of(study):
+        if arm.method == "scratch":
+            assert arm.run.finetune.backbone.width == 24
+            assert arm.run.pretrain is None
+        elif arm.method != "floor":
+            assert arm.run.pretrain.backbone.width == 24
+        if arm.method not in ("floor", "action-vla-zero"):
+            assert arm.run.finetune.fit.steps == 7
+
+
+def test_a_finetuning_rate_on_the_command_line_is_everybodys():
+    study = Study(size="tiny", seeds=1, overrides={"finetune.fit.optimizer.learning_rate": 1e-3})
+    rates = {arm.run.finetune.fit.optimizer.learning_rate for arm in arms_of(study) if arm.run.finetune}
+    assert rates == {1e-3}
+
+
+@pytest.mark.parametrize(
+    ("study", "said"),
+    [
+        (Study(seeds=1, size="huge"), "'huge' is not a size of the benchmark; valid: tiny"),
+        (Study(seeds=1, settings=("indomain",)), "'indomain' is not a setting of the benchmark; valid: in-domain"),
+        (Study(seeds=1, methods=("lappa",)), "'lappa' is not a method of the benchmark; valid: scratch"),
+        (Study(seeds=1, methods=("lapa-masked",), settings=("in-domain",)), "lapa-masked: distractors"),
+    ],
+)
+def test_names_that_do_not_exist_are_refused_with_those_that_do(study: Study, said: str):
+    with pytest.raises(ConfigError, match=said):
+        arms_of(study)
+
+
+def test_every_method_says_what_it_learns_from():
+    assert all(method.says for method in METHODS.values())

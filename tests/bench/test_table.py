@@ -1,0 +1,208 @@
+"""From episodes to the table, on outcomes whose numbers are known."""
+
+import json
+from collections.abc import Callable
+from html.parser import HTMLParser
+
+import pytest
+
+from lapa.bench.collect import ArmResult
+from lapa.bench.costs import StageCost
+from lapa.bench.jobs import Arm, Episode
+from lapa.bench.markdown import as_markdown
+from lapa.bench.page import as_page
+from lapa.bench.results import UNSEEN, BenchTable, Provenance
+from lapa.bench.study import Study, arms_of
+from lapa.bench.table import build_table
+from lapa.config.tabletop import ALL_KINDS, SPLITS
+from lapa.envs.statistics import wilson_interval
+from lapa.stages.results import Artifact, StageResult
+
+STUDY = Study(
+    size="tiny",
+    seeds=2,
+    settings=("in-domain", "cross-task"),
+    methods=("scratch", "vpt", "lapa", "action-vla", "floor"),
+)
+PROVENANCE = Provenance(
+    command="lapactl bench tabletop --size tiny", commit="abc", hardware="two cores", versions={"lapa": "1"},
+    finished="2026-01-01T00:00:00+00:00", wall_seconds=60, cpu_seconds=100,
+)  # fmt: skip
+RATES = {"scratch": 1, "vpt": 4, "lapa": 7, "action-vla": 9}
+"""Of every ten episodes, the first so many succeed."""
+
+
+def episodes(successes: int, seed: int) -> tuple[Episode, ...]:
+    return tuple(
+        Episode(
+            seed=1000 * seed + number,
+            kind=ALL_KINDS[number % 6],
+            split=SPLITS[number % 4],
+            success=number % 10 < successes,
+        )
+        for number in range(240)
+    )
+
+
+def stage(arm: Arm, name: str, **metrics: float) -> StageResult:
+    shared = arm.method if name == "laq" else f"{arm.setting}-{arm.method}"
+    return StageResult(
+        stage=name, name=arm.run.name, fingerprint="f", folder=f"work/{name}-{shared}-{arm.seed}", inputs={},
+        outputs={"videos": Artifact(url="v", digest="v")}, metrics=metrics, started="2026-01-01T00:00:00+00:00",
+        finished="2026-01-01T00:01:00+00:00",
+    )  # fmt: skip
+
+
+def result(arm: Arm) -> ArmResult:
+    codes = {"relative_error": 0.6} if arm.method == "floor" else {"relative_error": 0.4, "perplexity": 6.0}
+    stages = {"ingest": stage(arm, "ingest")}
+    if "laq" in arm.stages:
+        stages["laq"] = stage(arm, "laq", **codes)
+    return ArmResult(
+        arm=arm,
+        stages=stages,
+        costs={name: StageCost(cpu_seconds=10, wall_seconds=20) for name in stages},
+        episodes=episodes(RATES[arm.method], arm.seed) if arm.method in RATES else (),
+        r2=0.8 if arm.method == "lapa" else None,
+    )
+
+
+Build = Callable[..., BenchTable]
+
+
+@pytest.fixture
+def build() -> Build:
+    def made(**failures: str) -> BenchTable:
+        results = [result(arm) for arm in arms_of(STUDY) if arm.run.name not in failures]
+        absent = [ArmResult(arm=arm, stages={}, costs={}) for arm in arms_of(STUDY) if arm.run.name in failures]
+        return build_table(STUDY, results + absent, failures=failures, provenance=PROVENANCE)
+
+    return made
+
+
+def test_a_cell_pools_the_episodes_of_all_seeds_and_keeps_each_seed(build: Build):
+    cell = build().cell("in-domain", "lapa")
+    assert (cell.successes, cell.episodes) == (336, 480)
+    interval = wilson_interval(336, 480)
+    assert (cell.low, cell.high) == (interval.low, interval.high)
+    assert [(rate.seed, rate.successes, rate.episodes) for rate in cell.seeds] == [(0, 168, 240), (1, 168, 240)]
+
+
+def test_splits_add_up(build: Build):
+    table = build()
+    cells = {split: table.cell("in-domain", "vpt", split) for split in ("all", UNSEEN, *SPLITS)}
+    assert table.splits == SPLITS
+    assert cells["seen"].episodes + cells[UNSEEN].episodes == cells["all"].episodes
+    assert sum(cells[split].successes for split in SPLITS) == cells["all"].successes
+
+
+def test_kinds_without_demonstrations_are_called_unseen(build: Build):
+    table = build()
+    shown = {cell.kind: cell.is_demonstrated for cell in table.kinds if cell.setting == "cross-task"}
+    assert shown == {kind: kind == "push-to" for kind in ALL_KINDS}
+    assert all(cell.is_demonstrated for cell in table.kinds if cell.setting == "in-domain")
+    assert "reach (unseen kind)" in as_markdown(table)
+
+
+def test_methods_are_compared_episode_by_episode(build: Build):
+    found = next(
+        item
+        for item in build().comparisons
+        if (item.setting, item.method, item.against) == ("in-domain", "lapa", "scratch")
+    )
+    assert (found.wins, found.ties, found.losses) == (288, 192, 0)
+    assert found.difference == pytest.approx(0.6)
+    assert found.p_value < 1e-10
+
+
+def test_the_share_of_the_ceilings_gain_is_three_quarters(build: Build):
+    gain = next(
+        item for item in build().gains if (item.setting, item.method, item.split) == ("in-domain", "lapa", "all")
+    )
+    assert gain.share == pytest.approx((7 - 1) / (9 - 1))
+    assert gain.low < gain.share < gain.high
+
+
+def test_targets_are_met_or_missed_by_the_numbers(build: Build):
+    targets = {(item.says, item.setting, item.split): item.is_met for item in build().targets}
+    assert targets["lapa's interval lies above scratch's", "in-domain", "all"]
+    assert targets["lapa is above vpt", "cross-task", "all"]
+    assert not targets["lapa reaches at least 90% of action-vla's gain over scratch", "in-domain", "all"]
+
+
+def test_a_latent_action_model_that_settings_share_is_listed_once_beside_its_floor(build: Build):
+    lapa = [item for item in build().codes if item.method == "lapa"]
+    assert [(item.videos, item.seed, item.floor, item.r2) for item in lapa] == [
+        ("in-domain", 0, 0.6, 0.8),
+        ("in-domain", 1, 0.6, 0.8),
+    ]
+    assert not [item for item in build().codes if item.method == "floor"]
+
+
+def test_shared_stages_are_paid_once(build: Build):
+    times = {item.stage: item for item in build().times}
+    assert times["laq"].made == 6  # vpt's stand-ins share a folder too; three methods, two seeds
+    assert times["laq"].cpu_seconds == 60
+
+
+def test_a_failed_arm_is_named_and_the_others_are_there(build: Build):
+    table = build(**{"in-domain.vpt.1": "stage laq failed <b>badly</b>. Its log is work/logs/x.log"})
+    assert [(item.method, item.seed) for item in table.failures] == [("vpt", 1)]
+    assert table.cell("in-domain", "vpt").episodes == 240
+    assert table.cell("in-domain", "lapa").episodes == 480
+    assert "work/logs/x.log" in as_markdown(table)
+    assert "&lt;b&gt;badly" in as_page(table)
+
+
+def test_the_json_gives_the_table_again(build: Build):
+    table = build()
+    assert BenchTable.model_validate_json(table.model_dump_json()) == table
+    assert json.loads(table.model_dump_json())["schema_version"] == 1
+
+
+def test_the_markdown_says_how_to_do_it_again_and_what_each_method_reached(build: Build):
+    text = as_markdown(build())
+    assert "lapactl bench tabletop --size tiny" in text
+    assert "| lapa | 70.0 [65.8, 73.9] |" in text
+    assert "70 / 70" in text
+    assert "**missed**" in text
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append((tag, dict(attrs)))
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.seen.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_loads_nothing(build: Build):
+    tags = Tags()
+    tags.feed(as_page(build()))
+    assert tags.open == []
+    assert not [name for name, attributes in tags.seen if name in ("script", "link", "img") or "src" in attributes]
+    assert len([1 for name, _ in tags.seen if name == "figure"]) == 2
+
+
+def test_the_picture_has_a_filled_mark_for_seen_and_an_open_one_for_unseen_tasks_of_every_method(build: Build):
+    page = as_page(build())
+    figure = page[page.index("<figure>") : page.index("</figure>")]
+    assert figure.count("<circle") == figure.count('fill="#fff"') == len(RATES)
+    for method in RATES:
+        assert f">{method}</text>" in figure
+
+
+def test_a_study_without_any_result_is_still_a_table():
+    table = build_table(STUDY, [], failures={}, provenance=PROVENANCE)
+    assert "# Tabletop study" in as_markdown(table)
+    assert "<h1>" in as_page(table)
