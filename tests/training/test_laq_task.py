@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from lapa.config.latent_action import FsqConfig, NsvqConfig, RevivalConfig, VqEmaConfig
+from lapa.config.latent_action import (
+    FsqConfig,
+    NsvqConfig,
+    PublishedRevivalConfig,
+    QuantizerConfig,
+    RevivalConfig,
+    VqEmaConfig,
+)
 from lapa.config.stages import HealthConfig, LaqConfig, ProbeGate
 from lapa.config.training import TorchEngineConfig
 from lapa.data.dataset import Dataset
@@ -120,6 +127,56 @@ def test_a_collapsed_codebook_recovers() -> None:
     assert validate(task, engine)["perplexity"] > 1.5
 
 
+STARTS = {
+    "all rows equal": torch.zeros(4, 4),
+    "all rows far from the latents": 3 + torch.randn(4, 4, generator=torch.Generator().manual_seed(0)),
+}
+
+
+@pytest.mark.parametrize("start", STARTS.values(), ids=STARTS.keys())
+@pytest.mark.parametrize("kind", ["nsvq", "vq_ema"])
+def test_training_that_starts_from_a_collapsed_codebook_recovers_by_revival(kind: str, start: torch.Tensor) -> None:
+    revival = RevivalConfig(every=10)
+    nsvq, vq_ema = (cls(codebook_size=4, width=4, revival=revival) for cls in (NsvqConfig, VqEmaConfig))
+    config = laq_config(nsvq if kind == "nsvq" else vq_ema, health=HealthConfig(on_collapse="stop"))
+    engine, task = engine_of(config), LaqTask(config)
+    start_from(engine, start)
+    collapsed = validate(task, engine)
+    assert collapsed["perplexity"] == 1 and collapsed["quantization_error"] >= 1
+    train(task, engine, 300)
+    metrics = validate(task, engine)
+    assert metrics["perplexity"] > 2 and metrics["quantization_error"] < 1
+    assert metrics["relative_error"] < 0.8
+
+
+def start_from(engine: TorchEngine, codebook: torch.Tensor) -> None:
+    with torch.no_grad():
+        engine.model.quantizer.codebook.copy_(codebook)  # type: ignore[union-attr, operator]
+    engine.model.quantizer.initialized.fill_(True)  # type: ignore[union-attr, operator]
+
+
+def test_the_alarm_repairs_a_codebook_that_nothing_revives() -> None:
+    config = laq_config(NsvqConfig(codebook_size=4, width=4, initialization="normal", revival=None))
+    engine, task = engine_of(config), LaqTask(config)
+    start_from(engine, STARTS["all rows far from the latents"])
+    assert task.should_stop(validate(task, engine)) is None
+    (numbers,) = train(task, engine, 1)
+    assert numbers == {"repaired_codes": 4}
+    train(task, engine, 150)
+    metrics = validate(task, engine)
+    assert task.should_stop(metrics) is None
+    assert metrics["perplexity"] > 2 and not task.state()["repair_is_due"]
+
+
+def test_a_repair_that_is_due_outlives_a_restart() -> None:
+    config = laq_config()
+    before, after = LaqTask(config), LaqTask(config)
+    before.should_stop({"perplexity": 1.1})
+    after.restore(json.loads(json.dumps(before.state())))
+    (numbers,) = train(after, engine_of(config), 1)
+    assert numbers == {"repaired_codes": 4}
+
+
 def test_usage_is_complete_in_the_state_that_a_checkpoint_saves() -> None:
     config = laq_config(NsvqConfig(codebook_size=4, width=4, revival=RevivalConfig(every=1000)))
     engine, task = engine_of(config), LaqTask(config)
@@ -138,6 +195,12 @@ def test_validation_compares_with_copying_and_measures_the_codes() -> None:
     assert metrics["relative_error"] == pytest.approx(metrics["reconstruction_error"] / metrics["copy_error"])
     assert 1 <= metrics["perplexity"] <= 4 and metrics["perplexity/position-0"] == metrics["perplexity"]
     assert metrics["dead_share"] in (0, 0.25, 0.5, 0.75)
+    with torch.no_grad():
+        output = engine.model.eval()(batch)
+    latents, named = output.vectors.flatten(1), output.quantized.flatten(1)
+    assert metrics["latent_std"] == pytest.approx(float(latents.var(0, correction=0).mean().sqrt()), rel=1e-4)
+    squares = (latents - named).square().sum(1).mean() / latents.var(0, correction=0).sum()
+    assert metrics["quantization_error"] == pytest.approx(float(squares), rel=1e-4)
     assert engine.model.quantizer.pending_usage.sum() == 0  # type: ignore[union-attr, operator]
 
 
@@ -147,6 +210,33 @@ def test_a_codebook_that_stays_collapsed_ends_the_run_in_words() -> None:
     assert task.should_stop(bad) is task.should_stop(good) is task.should_stop(bad) is None
     with pytest.raises(CodebookCollapsed, match="on_collapse=warn"):
         task.should_stop(bad)
+
+
+def test_positions_that_always_say_the_same_count_as_collapse() -> None:
+    task = LaqTask(laq_config(health=HealthConfig(patience=1)))
+    assert task.should_stop({"perplexity": 2.0, "joint_perplexity": 2.5}) is None
+    with pytest.raises(CodebookCollapsed, match=r"2\.00 of 4 codes and 1\.00 latent actions"):
+        task.should_stop({"perplexity": 2.0, "joint_perplexity": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "metrics", "advice"),
+    [
+        (None, {"copy_error": 1e-6}, r"raise laq\.window_seconds \(now 0\.6\)"),
+        (NsvqConfig(initialization="normal", revival=PublishedRevivalConfig()), {"quantization_error": 300.0},
+         r"300 times their variance.*initialization=data, and laq\.model\.quantizer\.revival\.every=100"),
+        (VqEmaConfig(revival=None), {}, r"Nothing restarts unused codes: set laq\.model\.quantizer\.revival\.every"),
+        (None, {"quantization_error": 9.0}, r"revival\.every=2"),
+        (FsqConfig(), {}, "gives nearly the same latents to every pair"),
+    ],
+    ids=["still videos", "far codebook", "no revival", "slow revival", "no cause"],
+)  # fmt: skip
+def test_the_reason_to_stop_names_the_likeliest_cause_and_the_setting_to_change(
+    quantizer: QuantizerConfig | None, metrics: dict[str, float], advice: str
+) -> None:
+    task = LaqTask(laq_config(quantizer, health=HealthConfig(patience=1)))
+    with pytest.raises(CodebookCollapsed, match=advice):
+        task.should_stop({"perplexity": 1.0, "joint_perplexity": 1.0, "copy_error": 0.01, **metrics})
 
 
 def test_patience_with_a_collapsed_codebook_outlives_a_restart() -> None:
@@ -161,7 +251,8 @@ def test_patience_with_a_collapsed_codebook_outlives_a_restart() -> None:
 def test_a_collapsed_codebook_only_warns_when_told_to(caplog: pytest.LogCaptureFixture) -> None:
     task = LaqTask(laq_config(health=HealthConfig(patience=1, on_collapse="warn")))
     assert task.should_stop({"perplexity": 1.0}) is None
-    assert "nearly every change gets the same name" in caplog.text
+    assert not task.state()["repair_is_due"]
+    assert "Nearly every change gets the same name" in caplog.text
 
 
 def test_training_stops_once_the_codes_mean_motion() -> None:
@@ -200,3 +291,12 @@ def test_ranks_under_zero_3_share_one_codebook_and_one_count(tmp_path: Path) -> 
     assert ranks[0] == ranks[1]
     assert ranks[0]["usage_before_revival"] == 8 * 16  # of the global batches of steps 2 to 9
     assert ranks[0]["revived"] == 3
+
+
+def test_ranks_that_start_from_a_collapsed_codebook_recover_with_one_codebook(tmp_path: Path) -> None:
+    run_ranks(Path(__file__).parent / "check_collapsed_ranks.py", [str(tmp_path)])
+    ranks = [json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in range(2)]
+    assert ranks[0] == ranks[1]  # after every step
+    assert ranks[0]["revived"] >= 3
+    start, end = ranks[0]["perplexities"]
+    assert start == 1 and end > 2

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lapa.config.latent_action import PublishedRevivalConfig, RevivalConfig
+from lapa.config.latent_action import NsvqConfig, PublishedRevivalConfig, RevivalConfig, VqEmaConfig
 from lapa.config.stages import LaqConfig
 from lapa.data.dataset import Dataset
 from lapa.errors import CodebookCollapsed
@@ -26,7 +26,7 @@ from lapa.models.latent_action.revival import (
 )
 from lapa.models.storage import save_model
 from lapa.tracking.tracker import Tracker
-from lapa.training.code_health import CodeTally, perplexity
+from lapa.training.code_health import CodeTally, collapse_in_words, is_collapsed, perplexity
 from lapa.training.engine import Engine
 from lapa.training.probe import ProbeEpisode, code_probe, probe_episodes
 from lapa.types.batches import Batch, FramePair
@@ -51,6 +51,7 @@ class LaqTask:
         self._latents: list[Tensor] = []
         self._knows_initialized = False
         self._validations_below = 0
+        self._repair_is_due = False
         self._validated_step = 0
 
     def before_update(self, engine: Engine, pieces: Sequence[Batch]) -> None:
@@ -95,7 +96,7 @@ class LaqTask:
                     assert statistic is not None
                     statistic.copy_(engine.reduce_mean(statistic))
         quantizer.pending_usage.zero_()  # with one rank, `counts` is this very tensor
-        return self._revive(engine)
+        return self._repair(engine) if self._repair_is_due else self._revive(engine)
 
     def validate(self, engine: Engine, batches: Iterable[Batch]) -> dict[str, float]:
         """Hard codes throughout: what labelling and decoding will see."""
@@ -119,10 +120,11 @@ class LaqTask:
         save_model(folder, kind=LATENT_ACTION_KIND, config=self.config.model, state=kept)
 
     def state(self) -> dict[str, Any]:
-        return {"validations_below": self._validations_below}
+        return {"validations_below": self._validations_below, "repair_is_due": self._repair_is_due}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self._validations_below = state.get("validations_below", 0)
+        self._repair_is_due = state.get("repair_is_due", False)
 
     def should_stop(self, metrics: Mapping[str, float]) -> str | None:
         """The probe gate's reason, if it opened. Raises CodebookCollapsed when the codebook stays collapsed."""
@@ -166,8 +168,24 @@ class LaqTask:
         engine.model.eval()
         latents = [engine.run(piece.to(engine.device).pair, method="encode").vectors for piece in pieces]
         engine.model.train()
+        self._restart(engine, torch.cat(latents))
+
+    def _restart(self, engine: Engine, latents: Tensor) -> None:
+        """The whole codebook, at latents that are far apart."""
         rows = torch.arange(_model(engine).quantizer.codebook_size)
-        self._overwrite(engine, RevivalPlan(rows, spread_sample(torch.cat(latents).flatten(0, 1), len(rows))))
+        self._overwrite(engine, RevivalPlan(rows, spread_sample(latents.flatten(0, 1), len(rows))))
+
+    def _repair(self, engine: Engine) -> dict[str, float]:
+        """What a validation that found the codebook collapsed asked for."""
+        self._repair_is_due = False
+        self._restart(engine, torch.cat(self._latents))
+        self._forget_usage(engine)
+        return {"repaired_codes": float(_model(engine).quantizer.codebook_size)}
+
+    def _forget_usage(self, engine: Engine) -> None:
+        quantizer = _model(engine).quantizer
+        quantizer.usage.zero_()
+        quantizer.batches_used.zero_()
 
     def _revive(self, engine: Engine) -> dict[str, float]:
         quantizer = _model(engine).quantizer
@@ -186,8 +204,7 @@ class LaqTask:
         plan = self._plan(engine, config)
         numbers = {"perplexity": perplexity(quantizer.usage.sum(0)), "revived_codes": float(len(plan.rows))}
         self._overwrite(engine, plan)
-        quantizer.usage.zero_()
-        quantizer.batches_used.zero_()
+        self._forget_usage(engine)
         return numbers
 
     def _plan(self, engine: Engine, config: RevivalConfig | PublishedRevivalConfig) -> RevivalPlan:
@@ -247,20 +264,17 @@ class LaqTask:
 
     def _check_health(self, metrics: Mapping[str, float]) -> None:
         health = self.config.health
-        if "perplexity" not in metrics or metrics["perplexity"] >= health.min_perplexity:
+        if not is_collapsed(metrics, health):
             self._validations_below = 0
             return
         self._validations_below += 1
-        message = (
-            f"At step {self._validated_step} the codebook uses {metrics['perplexity']:.2f} of "
-            f"{self.config.model.codebook_size} codes (perplexity; health.min_perplexity is {health.min_perplexity:g}, "
-            f"{self._validations_below} validations in a row): nearly every change gets the same name, and a policy "
-            "cannot learn from that. Lower laq.fit.optimizer.learning_rate, check that laq.window_seconds is long "
-            "enough for something to move, use quantizer.initialization=data with revival, or quantizer.kind=fsq, "
-            "which has no codebook to collapse. To go on regardless: laq.health.on_collapse=warn."
-        )
-        if health.on_collapse == "stop" and self._validations_below >= health.patience:
+        words = collapse_in_words(metrics, self.config)
+        message = f"At step {self._validated_step}, for {self._validations_below} validations in a row, {words}"
+        if health.on_collapse != "warn" and self._validations_below >= health.patience:
             raise CodebookCollapsed(message)
+        self._repair_is_due = health.on_collapse == "repair" and isinstance(
+            self.config.model.quantizer, NsvqConfig | VqEmaConfig
+        )
         logger.warning(message)
 
 
