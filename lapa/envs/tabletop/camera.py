@@ -38,18 +38,20 @@ class TopCamera:
         self._margin, self._shift = margin, shift
 
     def points(self, points: np.ndarray) -> np.ndarray:
-        seen = points if self._shift is None else points + self._shift
-        flipped = np.stack([seen[:, 0] + self._margin, 1 + self._margin - seen[:, 1]], axis=1)
-        pixels: np.ndarray = flipped * self._scale - 0.5
-        return pixels
+        return np.stack([self._point(point) for point in points])
+
+    def _point(self, point: np.ndarray) -> np.ndarray:
+        seen = point if self._shift is None else point + self._shift
+        pixel: np.ndarray = np.array([seen[0] + self._margin, 1 + self._margin - seen[1]]) * self._scale - 0.5
+        return pixel
 
     def disc(self, canvas: Canvas, centre: np.ndarray, radius: float, color: Color) -> None:
-        x, y = fixed(self.points(centre[None])[0]).tolist()
+        x, y = fixed(self._point(centre)).tolist()
         pixels = round(radius * self._scale * (1 << _SHIFT))
         cv2.circle(canvas, (x, y), pixels, color, cv2.FILLED, cv2.LINE_AA, _SHIFT)
 
     def polygon(self, canvas: Canvas, centre: np.ndarray, corners: np.ndarray, color: Color) -> None:
-        fill(canvas, self.points(centre[None])[0] + self._scale * corners, color)
+        fill(canvas, self._point(centre) + self._scale * corners, color)
 
 
 class TiltedCamera:

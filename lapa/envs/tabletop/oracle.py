@@ -26,6 +26,8 @@ _LOOKAHEAD = 1.25
 """How far before a block the pusher begins to turn aside, in steps."""
 _ALIGNED = 0.03
 """Sideways error, in table units, below which the pusher pushes instead of walking."""
+_ORBIT, _ORBIT_TURN = 0.25, 0.7
+"""Around two blocks that lie close: distance from their middle, and how far ahead the pusher aims, in radians."""
 _NOISE_MEMORY = 0.8
 
 
@@ -56,9 +58,27 @@ class Oracle:
                 target = beside_target(self.task.side, state.position(self.task.goal))
                 return self._push(state, block, _unit(target - block))
             case Separate():
-                return self._push(state, block, _escape(state, self.task))
+                return self._separate(state, block, state.position(self.task.goal), self.task)
             case _:
                 assert_never(self.task)
+
+    def _separate(self, state: State, block: np.ndarray, goal: np.ndarray, task: Separate) -> np.ndarray:
+        """Push on along the way that the pusher stands behind; else go around the two, which leave no gap."""
+        behind, centre = block - state.pusher, (block + goal) / 2
+        if np.linalg.norm(behind) < self.physics.contact + 0.03 and float(_unit(behind) @ _unit(block - goal)) > -0.1:
+            return self._push(state, block, _unit(behind))
+        ways = escapes(state, task) or [_unit(block - goal)]
+        stands = [block - way * (self.physics.contact + _CLEARANCE) for way in ways]
+        # The nearest by the angle around the two: going there only makes it nearer.
+        turns = [_turn(state.pusher - centre, stand - centre) for stand in stands]
+        nearest = int(np.argmin(np.abs(turns)))
+        clearance = self.physics.contact + _CLEARANCE
+        if not any(_is_between(state.pusher, stands[nearest], disc, clearance) for disc in (block, goal)):
+            return self._push(state, block, ways[nearest])
+        heading = _turn(np.array([1.0, 0.0]), state.pusher - centre) + np.sign(turns[nearest]) * _ORBIT_TURN
+        waypoint = centre + _ORBIT * np.array([np.cos(heading), np.sin(heading)])
+        radius = self.physics.pusher_radius
+        return self._walk(state.pusher, np.clip(waypoint, radius, 1 - radius), state.blocks)
 
     def _push(self, state: State, block: np.ndarray, way: np.ndarray) -> np.ndarray:
         """Push along `way` when behind the block, else walk there."""
@@ -108,15 +128,9 @@ class OracleNoise:
         return noisy
 
 
-def _escape(state: State, task: Separate) -> np.ndarray:
-    """On along the way that the pusher stands behind, else the one whose start is closest to it."""
-    block = state.position(task.block)
-    away, behind = _unit(block - state.position(task.goal)), block - state.pusher
-    ways = escapes(state, task)
-    is_behind = float(np.linalg.norm(behind)) < STUDIO.contact + 0.03 and float(_unit(behind) @ away) > -0.1
-    if is_behind or not ways:
-        return _unit(behind) if is_behind else away
-    return min(ways, key=lambda way: float(np.linalg.norm(block - way * STUDIO.contact - state.pusher)))
+def _turn(start: np.ndarray, end: np.ndarray) -> float:
+    """Angle from one vector to another, in [-pi, pi]."""
+    return float(np.arctan2(start[0] * end[1] - start[1] * end[0], start @ end))
 
 
 def _is_between(pusher: np.ndarray, goal: np.ndarray, obstacle: np.ndarray, clearance: float) -> bool:
