@@ -1,4 +1,4 @@
-"""What a robot's action is: names, kinds, statistics and bins, fitted on the finetuning data.
+"""What a robot's action is: names, kinds, statistics and bins, fitted on the episodes that are learned.
 
 Travels inside the model, so nothing is ever un-normalized with a file from elsewhere. numpy only.
 k chunk length, a action dimensions.
