@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lapactl import analyze, bench, compare, config, data, doctor, models, probe, report, run, submit
+from lapactl import analyze, bench, compare, config, data, doctor, jobs, models, probe, report, run, submit
 from lapactl.errors import ReportingGroup
 
 DESCRIPTION = "Turn videos into robot policies by latent action pretraining."
@@ -31,6 +31,7 @@ app.add_typer(analyze.app, name="analyze")
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
+app.add_typer(jobs.app, name="jobs")
 
 
 def _print_version(is_asked: bool) -> None:

@@ -1,6 +1,5 @@
 """`lapactl submit`: one stage as a job on a cluster."""
 
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import typer
@@ -70,6 +69,7 @@ def submit(
     from lapactl.selection import check_stages
     from lapactl.submit_job import Request
     from lapactl.submit_run import Wishes, submit_stage
+    from lapactl.submit_settings import Flag
 
     check_stages([stage])
     request = Request(
@@ -79,8 +79,8 @@ def submit(
         processes_per_node=processes_per_node,
         operator=operator,
     )
-    flags: Sequence[tuple[str, str, Any]] = [
-        (option, key, value)
+    flags = [
+        Flag(option, key, value)
         for option, key, value in (
             ("--namespace", "cluster.namespace", namespace),
             ("--queue", "cluster.scheduling.queue", queue),

@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from lapa.errors import ConfigError
 from lapa_k8s.client import Cluster
@@ -14,7 +14,7 @@ from lapa_k8s.submission import check, detect_operator, submit
 from lapactl.output import Output
 from lapactl.submit_inputs import check_inputs
 from lapactl.submit_job import PlannedJob, Request, plan_job
-from lapactl.submit_settings import Settings, resolve_settings
+from lapactl.submit_settings import Flag, Settings, resolve_settings
 
 OFFLINE_OPERATOR: Operator = "pytorchjob"
 """What a dry run without a cluster shows when nobody says who runs the pods."""
@@ -27,7 +27,7 @@ class Wishes:
     source: str | None
     cluster: str | None
     overrides: Sequence[str]
-    flags: Sequence[tuple[str, str, Any]]
+    flags: Sequence[Flag]
     is_new: bool
     dry_run: Literal["client", "server"] | None
     is_waiting: bool

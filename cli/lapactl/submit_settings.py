@@ -13,7 +13,7 @@ from lapa.config.load import arms, nested, overridden, parse_override, resolve, 
 from lapa.config.presets import PRESETS
 from lapa.config.run import RunConfig
 from lapa_k8s.profile import ClusterProfile
-from lapactl.profiles import BUILT_IN, DEFAULT_PROFILE, find_profile, find_project, validate_profile
+from lapactl.profiles import BUILT_IN, DEFAULT_PROFILE, ProjectFile, find_profile, find_project, validate_profile
 
 CLUSTER_VARIABLE = "LAPA_CLUSTER"
 CLUSTER_PREFIX = "cluster."
@@ -23,6 +23,14 @@ DEFAULT_ORIGIN = "default"
 
 Change = tuple[str, Any]
 """A dotted key and its value."""
+
+
+class Flag(NamedTuple):
+    """An option of its own for a setting."""
+
+    option: str
+    key: str
+    value: Any
 
 
 class Layer(NamedTuple):
@@ -51,35 +59,63 @@ class Settings(NamedTuple):
     """Preset or file of the run."""
 
 
+class ClusterSettings(NamedTuple):
+    """A profile, resolved."""
+
+    profile: ClusterProfile
+    origins: Mapping[str, str]
+    name: str
+
+
 def resolve_settings(
-    source: str | None, *, cluster: str | None, overrides: Sequence[str], flags: Sequence[tuple[str, str, Any]] = ()
+    source: str | None, *, cluster: str | None, overrides: Sequence[str], flags: Sequence[Flag] = ()
 ) -> Settings:
-    """Everything that was said, by rank. `flags` are option, key and value. Raises ConfigError."""
+    """Everything that was said, by rank. Raises ConfigError."""
+    chosen_cluster = resolve_cluster(cluster, overrides=overrides, flags=flags)
     project_origin, project = find_project()
-    name = cluster or os.environ.get(CLUSTER_VARIABLE) or project.cluster
-    profile = find_profile(name)
     chosen = source or project.run or DEFAULT_CLUSTER_RUN
-    above = [
-        Layer(project_origin, list(project.settings.items())),
-        *_environment_layers(),
-        Layer("--set", [parse_override(item) for item in overrides]),
-        *(Layer(option, [(key, value)]) for option, key, value in flags),
-    ]
+    profile = find_profile(_profile_name(cluster, project))
     of_runs = Layer(profile.origin, list((profile.settings.get("settings") or {}).items()))
+    above = _layers_above(project_origin, project, overrides, flags)
     run = stack([*_run_layers(chosen, of_runs), *_of(above, is_cluster=False)])
-    kept = stack([Layer(profile.origin, list(profile.settings.items())), *_of(above, is_cluster=True)])
-    shown = name or (DEFAULT_PROFILE if profile.origin != BUILT_IN else BUILT_IN)
     resolved = resolve(run.settings)
     arms(resolved)  # a mistake in a baseline is told here, as everywhere
-    checked = validate_profile(kept.settings, what=f"cluster profile '{shown}' ({profile.origin})")
     return Settings(
         run=resolved,
         run_origins=_origins_of(resolved.model_dump(mode="json"), run.origins),
-        cluster=checked,
-        cluster_origins=_origins_of(checked.model_dump(mode="json"), kept.origins),
-        cluster_name=shown,
+        cluster=chosen_cluster.profile,
+        cluster_origins=chosen_cluster.origins,
+        cluster_name=chosen_cluster.name,
         source=chosen,
     )
+
+
+def resolve_cluster(
+    cluster: str | None, *, overrides: Sequence[str] = (), flags: Sequence[Flag] = ()
+) -> ClusterSettings:
+    """The profile alone, for commands that concern no run. Raises ConfigError."""
+    project_origin, project = find_project()
+    name = _profile_name(cluster, project)
+    profile = find_profile(name)
+    above = _layers_above(project_origin, project, overrides, flags)
+    kept = stack([Layer(profile.origin, list(profile.settings.items())), *_of(above, is_cluster=True)])
+    shown = name or (DEFAULT_PROFILE if profile.origin != BUILT_IN else BUILT_IN)
+    checked = validate_profile(kept.settings, what=f"cluster profile '{shown}' ({profile.origin})")
+    return ClusterSettings(checked, _origins_of(checked.model_dump(mode="json"), kept.origins), shown)
+
+
+def _profile_name(cluster: str | None, project: ProjectFile) -> str | None:
+    return cluster or os.environ.get(CLUSTER_VARIABLE) or project.cluster
+
+
+def _layers_above(origin: str, project: ProjectFile, overrides: Sequence[str], flags: Sequence[Flag]) -> list[Layer]:
+    """What wins over presets and profiles, lowest first."""
+    return [
+        Layer(origin, list(project.settings.items())),
+        *_environment_layers(),
+        Layer("--set", [parse_override(item) for item in overrides]),
+        *(Layer(flag.option, [(flag.key, flag.value)]) for flag in flags),
+    ]
 
 
 def _run_layers(source: str, profile: Layer) -> list[Layer]:

@@ -17,21 +17,14 @@ from lapa_k8s.errors import (
     WaitedTooLong,
 )
 from lapa_k8s.kinds import POD, kind_of
-from lapa_k8s.log_lines import LogLine, merge_lines, node_order, parse_line
-from lapa_k8s.names import JOB_LABEL
-from lapa_k8s.records import find_job
+from lapa_k8s.log_lines import LogLine, merge_lines, parse_line
+from lapa_k8s.records import find_job, job_pods
 from lapa_k8s.states import FINAL_STATES, JobState, State, state_of
 
 POLL_SECONDS = 2.0
 WATCH_SECONDS = 15.0
 PATIENCE_SECONDS = 600.0
 """How long an unreachable server is asked again before the command gives up."""
-
-
-def job_pods(cluster: Cluster, namespace: str, name: str) -> list[Manifest]:
-    """The pods of a job, in node order."""
-    pods = cluster.select(POD, namespace, labels=f"{JOB_LABEL}={name}")
-    return sorted(pods, key=lambda pod: node_order(pod["metadata"]["name"]))
 
 
 def read_logs(

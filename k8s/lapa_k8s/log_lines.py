@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 _RANK = re.compile(r"^\[rank(\d+)\]: ?")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT")
 _OWN_RANK = re.compile(r"\brank=(\d+)\b")
 
 
@@ -32,7 +33,7 @@ class LogLine(NamedTuple):
 
 def parse_line(pod: str, line: str) -> LogLine:
     time, _, words = line.partition(" ")
-    if "T" not in time:  # a server that gives no times
+    if not _TIME.match(time):  # words without the server's time: a status message
         time, words = "", line
     words = words.rstrip("\r\n")
     if match := _RANK.match(words):

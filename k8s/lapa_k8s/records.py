@@ -5,8 +5,10 @@ from typing import NamedTuple
 
 from lapa_k8s.base import Manifest
 from lapa_k8s.client import Cluster
-from lapa_k8s.errors import ClusterError, KindNotServed, NotFound
-from lapa_k8s.kinds import JOB_KINDS, POD, WORKLOADS, Kind, nodes_of
+from lapa_k8s.diagnosis import Facts
+from lapa_k8s.errors import AccessDenied, KindNotServed, NotFound
+from lapa_k8s.kinds import EVENT, JOB_KINDS, POD, WORKLOADS, Kind, nodes_of
+from lapa_k8s.log_lines import node_order
 from lapa_k8s.names import (
     JOB_LABEL,
     MANAGED_SELECTOR,
@@ -17,6 +19,8 @@ from lapa_k8s.names import (
     TRACKING_ANNOTATION,
 )
 from lapa_k8s.states import JobState, restarts, state_of
+
+VISIBILITY_VERSIONS = ("v1beta2", "v1beta1")
 
 
 def find_job(cluster: Cluster, namespace: str, name: str) -> Manifest:
@@ -58,18 +62,73 @@ def _listed(cluster: Cluster, kind: Kind, namespace: str, labels: str) -> list[M
         return []
 
 
-def workload_of(cluster: Cluster, namespace: str, job: Manifest) -> Manifest | None:
+def gather(cluster: Cluster, namespace: str, name: str) -> Facts:
+    """All that the cluster tells about a job; what may not be read is left out."""
+    job = find_job(cluster, namespace, name)
+    pods = job_pods(cluster, namespace, name)
+    workload = _workload_of(cluster, namespace, job)
+    related = [job, *pods, *([workload] if workload else [])]
+    return Facts(
+        job=job,
+        state=state_of(job, pods),
+        pods=pods,
+        events=_events_of(cluster, namespace, {item["metadata"].get("uid") for item in related}),
+        workload=workload,
+        position=_position(cluster, namespace, job, workload),
+        age_seconds=age_seconds(job["metadata"].get("creationTimestamp")) or 0,
+    )
+
+
+def job_pods(cluster: Cluster, namespace: str, name: str) -> list[Manifest]:
+    """The pods of a job, in node order."""
+    pods = cluster.select(POD, namespace, labels=f"{JOB_LABEL}={name}")
+    return sorted(pods, key=lambda pod: node_order(pod["metadata"]["name"]))
+
+
+def _events_of(cluster: Cluster, namespace: str, owners: set[str | None]) -> list[Manifest]:
+    """Oldest first."""
+    try:
+        events = cluster.select(EVENT, namespace)
+    except AccessDenied:
+        return []
+    own = [event for event in events if (event.get("involvedObject") or {}).get("uid") in owners]
+    return sorted(own, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+
+
+def _workload_of(cluster: Cluster, namespace: str, job: Manifest) -> Manifest | None:
     """Kueue's record of a job; None without Kueue, and where it may not be read."""
     for kind in WORKLOADS:
         try:
             workloads = cluster.select(kind, namespace)
-        except ClusterError:
+        except (KindNotServed, NotFound):
             continue
-        for workload in workloads:
-            owners = workload["metadata"].get("ownerReferences") or []
-            if any(owner.get("uid") == job["metadata"].get("uid") for owner in owners):
-                return workload
+        except AccessDenied:
+            return None
+        owned = [item for item in workloads if _owns(job, item)]
+        return owned[0] if owned else None
+    return None
+
+
+def _owns(job: Manifest, item: Manifest) -> bool:
+    return any(
+        owner.get("uid") == job["metadata"].get("uid") for owner in item["metadata"].get("ownerReferences") or []
+    )
+
+
+def _position(cluster: Cluster, namespace: str, job: Manifest, workload: Manifest | None) -> int | None:
+    """Place in the queue, 1 is next; None where Kueue's visibility is off or may not be asked."""
+    queue = (job["metadata"].get("labels") or {}).get(QUEUE_LABEL)
+    if workload is None or not queue:
         return None
+    for version in VISIBILITY_VERSIONS:
+        path = f"/apis/visibility.kueue.x-k8s.io/{version}/namespaces/{namespace}/localqueues/{queue}/pendingworkloads"
+        try:
+            pending = cluster.get_path(path)
+        except (KindNotServed, NotFound, AccessDenied):
+            continue
+        for item in pending.get("items") or []:
+            if item["metadata"]["name"] == workload["metadata"]["name"]:
+                return int(item.get("positionInLocalQueue", 0)) + 1
     return None
 
 

@@ -1,0 +1,38 @@
+"""`lapactl jobs cancel`, `suspend`, `resume` and `gc`: what changes jobs."""
+
+import typer
+
+from lapa_k8s.control import cancel, removable, remove, set_suspended
+from lapa_k8s.records import find_job
+from lapactl.jobs_target import Target
+from lapactl.output import Output
+
+
+def cancel_job(out: Output, target: Target, name: str, *, is_sure: bool) -> None:
+    find_job(target.cluster, target.namespace, name)
+    if not is_sure:
+        typer.confirm(f"Stop job '{name}' in namespace '{target.namespace}' and remove it?", abort=True, err=True)
+    job = cancel(target.cluster, target.namespace, name)
+    out.record({"job": name, "kind": job["kind"], "namespace": target.namespace, "deleted": True})
+    out.hint("its ranks save before they stop; the same `lapactl submit` goes on from there")
+
+
+def suspend_job(out: Output, target: Target, name: str, *, is_suspended: bool) -> None:
+    job = set_suspended(target.cluster, target.namespace, name, is_suspended=is_suspended)
+    out.record({"job": name, "kind": job["kind"], "namespace": target.namespace, "suspended": is_suspended})
+    back = "resume" if is_suspended else "suspend"
+    out.hint(f"the other way round: `lapactl jobs {back} {name}`")
+
+
+def collect_garbage(out: Output, target: Target, *, older_than_seconds: int, is_sure: bool) -> None:
+    found = removable(target.cluster, target.namespace, older_than_seconds=older_than_seconds)
+    rows = [{"kind": item["kind"], "name": item["metadata"]["name"]} for item in found]
+    if found and not is_sure:
+        for row in rows:
+            out.say(f"{row['kind']}/{row['name']}")
+        typer.confirm(f"Remove these {len(rows)}?", abort=True, err=True)
+    for item in found:
+        remove(target.cluster, target.namespace, item)
+    out.rows(rows, columns=["kind", "name"])
+    if not rows:
+        out.hint("nothing to remove")

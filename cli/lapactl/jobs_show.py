@@ -1,0 +1,102 @@
+"""What `lapactl jobs` prints about jobs."""
+
+from itertools import islice
+from typing import Any
+
+from lapa.errors import ConfigError
+from lapa_k8s.base import Manifest
+from lapa_k8s.diagnosis import diagnose
+from lapa_k8s.digest import digest_of
+from lapa_k8s.following import read_logs
+from lapa_k8s.records import find_job, gather, job_pods, list_jobs, record_of
+from lapa_k8s.states import State, container_statuses, ends
+from lapactl.jobs_target import Target
+from lapactl.output import Output, duration
+
+MAX_DIGEST_LINES = 20_000
+"""Of each pod, the last ones."""
+
+
+def print_jobs(out: Output, target: Target, *, stage: str | None, state: str | None) -> None:
+    states = [str(item) for item in State]
+    if state is not None and state not in states:
+        raise ConfigError(f"'{state}' is not a state; valid: {', '.join(states)}")
+    found = list_jobs(target.cluster, target.namespace, stage=stage)
+    rows = [record_of(*item) for item in found if state in (None, str(item.state.state))]
+    for row in rows:
+        row["age"] = duration(row["age_seconds"] or 0)
+    out.rows(rows, columns=["job", "state", "stage", "nodes", "queue", "restarts", "age", "reason"])
+    if not rows:
+        out.hint(f"no jobs in namespace '{target.namespace}'; `lapactl submit STAGE` makes one")
+
+
+def print_job(out: Output, target: Target, name: str, *, has_events: bool) -> None:
+    facts = gather(target.cluster, target.namespace, name)
+    record = record_of(facts.job, facts.state, list(facts.pods))
+    pods = [_pod_row(pod) for pod in facts.pods]
+    events = [_event_row(event) for event in facts.events] if has_events else []
+    if out.is_json:
+        out.json({**record, "pods": pods, **({"events": events} if has_events else {})})
+        return
+    out.record(record)
+    if pods:
+        out.table(pods, columns=["pod", "node", "phase", "restarts", "last_exit_code"])
+    if events:
+        out.table(events, columns=["time", "object", "reason", "message"])
+    if facts.state.state not in (State.RUNNING, State.SUCCEEDED):
+        out.hint(f"`lapactl jobs why {name}` says what it waits for")
+
+
+def print_why(out: Output, target: Target, name: str) -> None:
+    facts = gather(target.cluster, target.namespace, name)
+    found = diagnose(facts)
+    if out.is_json:
+        out.json({"job": name, "state": str(facts.state.state), "why": found.why, "remedy": found.remedy or None})
+        return
+    out.text(f"{found.why}.")
+    if found.remedy:
+        out.text(f"Do: {found.remedy}")
+
+
+def print_digest(out: Output, target: Target, name: str) -> None:
+    find_job(target.cluster, target.namespace, name)
+    pods = job_pods(target.cluster, target.namespace, name)
+    has_restarted = bool(ends(pods)) and all(_is_running(pod) for pod in pods)
+    lines = read_logs(target.cluster, target.namespace, name, tail=MAX_DIGEST_LINES, is_previous=has_restarted)
+    digest = digest_of(pods, islice(lines, MAX_DIGEST_LINES * max(len(pods), 1)))
+    record = {"job": name, **digest._asdict(), "endings": [ending._asdict() for ending in digest.endings]}
+    if out.is_json:
+        out.json(record)
+        return
+    out.record({key: record[key] for key in ("job", "rank", "pod", "kind", "error", "last_step", "remedy")})
+    if digest.traceback:
+        out.text("\n".join(["", *digest.traceback]))
+    if digest.endings:
+        out.table(record["endings"], columns=["finished", "pod", "exit_code", "meaning"])
+    if not digest.endings and digest.error is None:
+        out.hint("nothing failed as far as its pods can tell")
+
+
+def _is_running(pod: Manifest) -> bool:
+    return any((status.get("state") or {}).get("running") for status in container_statuses(pod))
+
+
+def _pod_row(pod: Manifest) -> dict[str, Any]:
+    last = ends([pod])
+    return {
+        "pod": pod["metadata"]["name"],
+        "node": (pod.get("spec") or {}).get("nodeName"),
+        "phase": (pod.get("status") or {}).get("phase"),
+        "restarts": sum(int(status.get("restartCount", 0)) for status in container_statuses(pod)),
+        "last_exit_code": last[-1].exit_code if last else None,
+    }
+
+
+def _event_row(event: Manifest) -> dict[str, Any]:
+    about = event.get("involvedObject") or {}
+    return {
+        "time": event.get("lastTimestamp") or event.get("eventTime"),
+        "object": f"{about.get('kind')}/{about.get('name')}",
+        "reason": event.get("reason"),
+        "message": event.get("message"),
+    }

@@ -1,0 +1,72 @@
+"""`lapactl jobs logs`, `wait` and `exec`: what goes on for a while."""
+
+import json
+import sys
+from collections.abc import Iterable
+
+from lapa.errors import ConfigError
+from lapa_k8s.following import container_of, follow_logs, read_logs, wait_for_end
+from lapa_k8s.log_lines import LogLine, is_of_rank
+from lapa_k8s.records import find_job, job_pods
+from lapactl.jobs_target import Target
+from lapactl.output import Output
+
+
+def print_logs(
+    out: Output,
+    target: Target,
+    name: str,
+    *,
+    is_following: bool,
+    rank: int | None,
+    since_seconds: int | None,
+    tail: int | None,
+    is_previous: bool,
+) -> None:
+    if is_following and is_previous:
+        raise ConfigError("--previous is about the past: leave out --follow")
+    where = (target.cluster, target.namespace, name)
+    lines = (
+        follow_logs(*where, since_seconds=since_seconds, tail=tail)
+        if is_following
+        else read_logs(*where, since_seconds=since_seconds, tail=tail, is_previous=is_previous)
+    )
+    print_lines(out, (line for line in lines if is_of_rank(line, rank)))
+
+
+def print_lines(out: Output, lines: Iterable[LogLine]) -> None:
+    """As they come; in JSON one object per line, since a log has no end to close a list at."""
+    for line in lines:
+        if out.is_json:
+            out.text(json.dumps({"time": line.time, "pod": line.pod, "rank": line.rank, "text": line.words}))
+        else:
+            out.text(line.text)
+        sys.stdout.flush()
+
+
+def wait_for(out: Output, target: Target, name: str, *, timeout_seconds: int | None) -> None:
+    state = wait_for_end(
+        target.cluster,
+        target.namespace,
+        name,
+        timeout_seconds=timeout_seconds,
+        on_change=lambda now: out.say(f"{now.state}: {now.reason}"),
+    )
+    out.record({"job": name, "state": str(state.state), "reason": state.reason})
+
+
+def run_command(out: Output, target: Target, name: str, command: list[str], *, node: int) -> None:
+    find_job(target.cluster, target.namespace, name)
+    pods = job_pods(target.cluster, target.namespace, name)
+    if node >= len(pods):
+        raise ConfigError(f"--node {node}: job '{name}' has {len(pods)} pods now, counted from 0")
+    pod = pods[node]
+    chunks = target.cluster.execute(
+        target.namespace, pod["metadata"]["name"], container=container_of(pod), command=command
+    )
+    if out.is_json:
+        out.json({"job": name, "pod": pod["metadata"]["name"], "output": "".join(chunks)})
+        return
+    for chunk in chunks:
+        sys.stdout.write(chunk)
+        sys.stdout.flush()

@@ -1,0 +1,96 @@
+"""What went wrong in a job, from what its pods said and how they ended. Pure."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from lapa_k8s.base import Manifest
+from lapa_k8s.exit_codes import meaning_of
+from lapa_k8s.log_lines import LogLine, parse_line
+from lapa_k8s.states import ends
+
+MAX_TRACEBACK = 60
+_STEP = re.compile(r"\bstep=(\d+)")
+_ERROR = re.compile(r"^(\w[\w.]*(Error|Exception|Collapsed|NotFinite|Mismatch|NotFound|Failures|Interrupt)): .*")
+_KINDS = {
+    "GPU memory ran out": re.compile(r"CUDA out of memory|OutOfMemoryError"),
+    "a collective timed out: one rank stopped before": re.compile(r"Watchdog caught collective operation timeout"),
+    "/dev/shm is full": re.compile(r"Bus error|No space left on device.*shm|unable to (write|mmap).*shared memory"),
+    "the disk is full": re.compile(r"No space left on device"),
+    "a decoding worker was killed": re.compile(r"DataLoader worker .* killed"),
+    "the object store refused": re.compile(r"NoCredentialsError|AccessDenied|SignatureDoesNotMatch|InvalidAccessKeyId"),
+}
+_EFFECTS = ("a collective timed out: one rank stopped before",)
+"""What happens to the others after one rank fails."""
+
+
+class Ending(NamedTuple):
+    """One end of a container."""
+
+    pod: str
+    exit_code: int
+    meaning: str
+    finished: str
+
+
+class Digest(NamedTuple):
+    """The story in short."""
+
+    rank: int | None
+    pod: str | None
+    error: str | None
+    """Its last line: type and message."""
+    kind: str | None
+    """What such an error is, in words, where it is a known one."""
+    traceback: tuple[str, ...]
+    last_step: int | None
+    endings: tuple[Ending, ...]
+    """Every end of a container that is still known, the first one first."""
+    remedy: str
+
+
+def digest_of(pods: Sequence[Manifest], lines: Iterable[LogLine]) -> Digest:
+    """Where no log is left, the last words that the pods' statuses keep are read instead."""
+    said = list(lines) or _last_words(pods)
+    traceback = _first_traceback(said)
+    failed = ends(pods)
+    steps = [int(match[1]) for line in said if (match := _STEP.search(line.words))]
+    first = traceback[0] if traceback else None
+    error = traceback[-1].words if traceback else next((line.words for line in said if _ERROR.match(line.words)), None)
+    return Digest(
+        rank=first.rank if first else None,
+        pod=first.pod if first else (failed[0].pod if failed else None),
+        error=error,
+        kind=_kind(line.words for line in said),
+        traceback=tuple(line.words for line in traceback[-MAX_TRACEBACK:]),
+        last_step=max(steps, default=None),
+        endings=tuple(Ending(end.pod, end.exit_code, meaning_of(end).words, end.finished) for end in failed),
+        remedy=meaning_of(failed[0]).remedy if failed else "",
+    )
+
+
+def _first_traceback(lines: Sequence[LogLine]) -> list[LogLine]:
+    """The first one by time: later ones are as a rule of ranks that lost their peer. Ranks talk across each other, so
+    only lines of the one that began are taken."""
+    start = next((index for index, line in enumerate(lines) if line.words.startswith("Traceback (most recent")), None)
+    if start is None:
+        return []
+    first = lines[start]
+    found = [first]
+    for line in lines[start + 1 :]:
+        if (line.pod, line.rank) != (first.pod, first.rank):
+            continue
+        found.append(line)
+        if line.words and not line.words[0].isspace():  # the exception itself ends it
+            break
+    return found
+
+
+def _kind(words: Iterable[str]) -> str | None:
+    found = {kind: None for text in words for kind, pattern in _KINDS.items() if pattern.search(text)}
+    causes = [kind for kind in found if kind not in _EFFECTS]
+    return next(iter([*causes, *found]), None)
+
+
+def _last_words(pods: Sequence[Manifest]) -> list[LogLine]:
+    return [parse_line(end.pod, line) for end in ends(pods) for line in end.message.splitlines()]
