@@ -187,7 +187,7 @@ class MetaWorldEvaluation(Config):
     seed: int = Field(10_000, ge=0, lt=2**31)
     """First seed of the initial states; recordings draw theirs from another range."""
     max_steps: int = Field(60, gt=0, le=120)
-    """Timesteps of 1/20 s; the experts need 30, and the package ends an episode after 6 s."""
+    """Timesteps of 1/20 s; the experts need 10 to 30 mostly, and the package ends an episode after 6 s."""
     tasks: tuple[MetaWorldTask, ...] = Field(METAWORLD_TASKS, min_length=1)
     """In turn."""
     camera: MetaWorldCamera = "workspace"
