@@ -10,17 +10,28 @@ from lapa.report.summary import AnalysisSummary
 
 logger = logging.getLogger(__name__)
 
-MAX_VIDEO_BYTES = 400_000
-"""A larger video is shown by its poster."""
+MAX_VIDEO_BYTES = 800_000
+"""Of all videos together; the others are shown by their posters."""
+LEFT_OUT = ("instructions",)
+"""Drawn from numbers, as a table."""
 
 
 def with_media(result: AnalysisResult) -> AnalysisSummary:
     """The result with the files it names; one that is gone is left out."""
+    shown = [item for item in result.media if item.kind not in LEFT_OUT]
     found: dict[str, str] = {}
-    for item in result.media:
-        for file in (item.file, item.poster):
-            if file is not None and (uri := _data_uri(files.join(result.folder, file))) is not None:
-                found[file] = uri
+    room = MAX_VIDEO_BYTES
+    for file in dict.fromkeys(file for item in shown for file in (item.file, item.poster) if file is not None):
+        url = files.join(result.folder, file)
+        if not files.exists(url):
+            logger.warning("analysis file=%s is gone; the report goes without it", url)
+            continue
+        data = files.read_bytes(url)
+        if not file.endswith(".mp4"):
+            found[file] = picture_uri(data)
+        elif len(data) <= room:
+            room -= len(data)
+            found[file] = f"data:video/mp4;base64,{base64.b64encode(data).decode()}"
     return AnalysisSummary(result=result, media=found)
 
 
@@ -30,16 +41,3 @@ def find_analysis(work_url: str, model_digest: str) -> AnalysisResult | None:
     found = [result for name in names if (result := read_analysis(files.join(work_url, name))) is not None]
     mine = [result for result in found if result.model.digest == model_digest]
     return max(mine, key=lambda result: result.finished, default=None)
-
-
-def _data_uri(url: str) -> str | None:
-    if not files.exists(url):
-        logger.warning("analysis file=%s is gone; the report goes without it", url)
-        return None
-    data = files.read_bytes(url)
-    if not url.endswith(".mp4"):
-        return picture_uri(data)
-    if len(data) > MAX_VIDEO_BYTES:
-        logger.warning("analysis video=%s has %d bytes; the report shows its poster", url, len(data))
-        return None
-    return f"data:video/mp4;base64,{base64.b64encode(data).decode()}"

@@ -28,8 +28,8 @@ class Axes:
         return HEIGHT - BOTTOM - (at - low) / (high - low or 1) * (HEIGHT - TOP - BOTTOM)
 
 
-def grid(axes: Axes, x_name: str, y_name: str = "") -> Markup:
-    """Lines at round values, numbers beside them, the axis' names."""
+def grid(axes: Axes, x_name: str) -> Markup:
+    """Lines at round values, numbers beside them, what the steps are of."""
     parts = []
     for value in _log_ticks(axes) if axes.is_log else ticks(axes.y_low, axes.y_high):
         y = axes.y(value)
@@ -42,11 +42,8 @@ def grid(axes: Axes, x_name: str, y_name: str = "") -> Markup:
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{number(value)}</text>')
     bottom = HEIGHT - BOTTOM
     parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{bottom}" y2="{bottom}" class="axis"/>')
-    names = Markup('<text x="{}" y="{}" text-anchor="end" class="axis-name">{}</text>')
-    drawn = Markup("".join(parts)) + names.format(WIDTH - RIGHT, HEIGHT - 3, x_name)  # parts hold numbers only
-    if y_name:
-        drawn += Markup('<text x="{}" y="{}" class="axis-name">{}</text>').format(LEFT + 4, TOP + 4, y_name)
-    return drawn
+    name = Markup('<text x="{}" y="{}" text-anchor="end" class="axis-name">{}</text>')
+    return Markup("".join(parts)) + name.format(WIDTH - RIGHT, HEIGHT - 3, x_name)  # parts hold numbers only
 
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:

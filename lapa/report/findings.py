@@ -66,7 +66,7 @@ def motion(summary: RunSummary, health: CodeHealth) -> Iterator[Finding]:
     now = f"{summary.config.laq.window_seconds:g} s"
     yield Finding(
         level="doubt", topic="Meaning", headline=headline, section="meaning",
-        why="The codes are in use, but for something other than motion: look at what the code atlas changes.",
+        why="The codes stand for something other than motion: look at what changes in the code atlas.",
         changes=(
             longer(summary.config, "laq", "Codes come to mean motion late in training."),
             Change(sets=("laq.supervision.share=0.02",), now="none",

@@ -94,14 +94,15 @@ def camera_words(camera: CameraLeakage) -> str:
 
 
 def shown_media(analysis: AnalysisSummary, *kinds: str) -> list[Shown]:
-    """Pictures and videos of some kinds whose files are there."""
+    """Pictures and videos of some kinds whose files are there; a still that is a video's poster only there."""
     result: AnalysisResult | None = analysis.result
     if result is None:
         return []
+    posters = {item.poster for item in result.media}
     found = [
         Shown(media=item, uri=analysis.media.get(item.file), poster=analysis.media.get(item.poster or ""))
         for item in result.media
-        if item.kind in kinds
+        if item.kind in kinds and item.file not in posters
     ]
     return [shown for shown in found if shown.uri or shown.poster]
 

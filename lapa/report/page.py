@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lapa.config.run import RunConfig
-from lapa.report import curves, maps, meaning, sections, success
+from lapa.report import curves, meaning, sections, shares, success
 from lapa.report.axes import number
 from lapa.report.findings_success import p_words
 from lapa.report.health import CodeHealth, judge
@@ -22,7 +22,6 @@ def build_report(summary: RunSummary) -> str:
     """The page. Everything that came from data is escaped."""
     laq = summary.main.stage("laq")
     health = judge(laq, summary.config)
-    sheets = sections.pictures_named(summary, "episodes")
     return environment().get_template("report.html.j2").render(
         run=summary,
         verdict=reach_verdict(summary),
@@ -43,11 +42,10 @@ def build_report(summary: RunSummary) -> str:
         analysis=summary.analysis.result,
         media=partial(meaning.shown_media, summary.analysis),
         meaning=meaning,
-        maps=maps,
+        shares=shares,
         reconstructions=sections.pictures_named(summary, "reconstruction"),
         atlases=sections.pictures_named(summary, "atlas"),
-        filmed=[row for sheet in sheets for row in sections.filmed_episodes(sheet, summary.main.outcomes)],
-        sheets=sheets,
+        sheets=sections.pictures_named(summary, "episodes"),
         pictures=sections.other_pictures(summary, "reconstruction", "atlas", "episodes"),
         lineage=sections.lineage(summary.main),
     )  # fmt: skip

@@ -29,13 +29,6 @@ def thumbnail_uri(frame: UInt8[np.ndarray, "h w 3"]) -> str:
     return _uri(_jpeg(image), "jpeg")
 
 
-def png_uri(image: Image.Image) -> str:
-    """A drawing whose pixels must stay as they are."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return _uri(buffer.getvalue(), "png")
-
-
 def _jpeg(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=86, optimize=True)

@@ -1,19 +1,11 @@
 """Turns a `RunSummary` into the rest of what the page shows: figures at its top, pictures, episodes, lineage."""
 
-import base64
-import io
 import math
 from dataclasses import dataclass
 
-from PIL import Image
-
 from lapa.report.health import perplexity_per_position
-from lapa.report.pictures import png_uri
 from lapa.report.success import held_out, success_rows
-from lapa.report.summary import ArmSummary, ArtifactSummary, Outcome, Picture, RunSummary, StageSummary
-
-SHEET_COLUMNS = 8
-"""Frames of an episode in a contact sheet."""
+from lapa.report.summary import ArmSummary, ArtifactSummary, Picture, RunSummary, StageSummary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,14 +15,6 @@ class LineageStep:
     stage: StageSummary
     inputs: list[tuple[str, ArtifactSummary, bool]]
     """Name, artifact, and whether an earlier step of the list made it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FilmedEpisode:
-    """One episode's frames in a row."""
-
-    data_uri: str
-    outcome: Outcome
 
 
 def lineage(arm: ArmSummary) -> list[LineageStep]:
@@ -53,18 +37,6 @@ def pictures_named(summary: RunSummary, word: str) -> list[Picture]:
 
 def other_pictures(summary: RunSummary, *words: str) -> list[Picture]:
     return [p for stage in summary.main.stages for p in stage.pictures if not any(word in p.name for word in words)]
-
-
-def filmed_episodes(sheet: Picture, outcomes: tuple[Outcome, ...]) -> list[FilmedEpisode]:
-    """A contact sheet cut into its rows, each with how its episode ended; none where rows and episodes disagree."""
-    header, _, data = sheet.data_uri.partition(",")
-    image = Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
-    height = image.width / SHEET_COLUMNS
-    rows = round(image.height / height)
-    if "png" not in header or abs(image.height / height - rows) > 0.02 or rows > len(outcomes):
-        return []
-    cuts = [image.crop((0, round(row * height), image.width, round((row + 1) * height))) for row in range(rows)]
-    return [FilmedEpisode(data_uri=png_uri(cut), outcome=outcome) for cut, outcome in zip(cuts, outcomes, strict=False)]
 
 
 def headline_numbers(summary: RunSummary) -> list[tuple[str, str, str]]:
