@@ -5,6 +5,7 @@ values shown by lightness beside their number. y x pixels of a frame, r rows, c 
 """
 
 import io
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ WIDTH = 5.0
 """Inches."""
 TEXT = 8
 """Points."""
-SHADES = "cividis_r"
+SHADES = "Blues"
 """Lightness falls evenly with the value: the order survives grey prints and colour blindness."""
 
 
@@ -130,7 +131,7 @@ def share_table(
         if shares[r, c] >= 0.005:
             ink = "white" if shares[r, c] > 0.5 * darkest else "black"
             axes.text(c, r, f"{shares[r, c] * 100:.0f}", fontsize=TEXT - 2, ha="center", va="center", color=ink)
-    names = [f"{_short(name, 27)} ({count})" for name, count in zip(rows, counts, strict=True)]
+    names = [_in_two_lines(f"{name} ({count})") for name, count in zip(rows, counts, strict=True)]
     axes.set_yticks(range(len(rows)), names, fontsize=TEXT - 2)
     axes.set_xticks(range(len(columns)), columns, fontsize=TEXT - 1)
     axes.xaxis.set_ticks_position("top")
@@ -170,8 +171,11 @@ def _limits(axes: Axes, codes: Sequence[CodeMotion]) -> None:
     axes.set_ylim(*span(1))
 
 
-def _short(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+def _in_two_lines(text: str) -> str:
+    lines = textwrap.wrap(text, 29, break_long_words=True)
+    return "\n".join(
+        lines if len(lines) <= 2 else [lines[0], textwrap.shorten(text[len(lines[0]) :], 29, placeholder="…")]
+    )
 
 
 def _png(figure: Figure) -> Png:
