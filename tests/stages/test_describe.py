@@ -34,6 +34,17 @@ def test_a_small_policy_tells_its_layers():
     assert described["flops_per_sample"]["train (forward)"] > 0
 
 
+def test_the_baselines_models_are_described_too():
+    """Every target keeps the backbone, and the labeller of actions is a model of its own."""
+    labelled = load_run("tabletop", ["laq.labeller=inverse-dynamics", "pretrain.target.kind=labelled-actions"])
+    labeller = describe(labelled, "laq")
+    assert labeller["model"] == "InverseDynamicsModel" and labeller["flops_per_sample"]["label"] > 0
+    codes, actions = (describe(run, "pretrain") for run in (load_run("tabletop"), labelled))
+    assert "action_head" in {layer["name"] for layer in actions["layers"]}
+    assert "latent_head" in {layer["name"] for layer in codes["layers"]}
+    assert "assumed" in actions["actions"]
+
+
 def test_a_stage_that_trains_nothing_is_refused():
     with pytest.raises(ConfigError, match="choose laq, pretrain or finetune"):
         describe(load_run("tabletop"), "ingest")
