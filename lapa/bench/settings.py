@@ -44,25 +44,27 @@ class Setting:
     ) -> dict[str, Any]:
         """What the setting and the seed decide about a run."""
         first = (FIRST_VALIDATION_SEED if validation else FIRST_TEST_SEED) + SEEDS_APART * seed
-        everything = TabletopTasks(kinds=ALL_KINDS, splits=SPLITS).model_dump(mode="json")
+        everything = TabletopTasks(kinds=ALL_KINDS, wordings="any")
+        taught = TabletopTasks(kinds=self.demonstrated, splits=("seen",), wordings="any")
+        tested = TabletopTasks(kinds=ALL_KINDS, splits=SPLITS, wordings="any")
         return {
             "videos.source": {
                 # With actions: methods that know them need them, and LAPA does not read them.
                 "record": "demonstrations",
                 "scene": self.videos.model_dump(mode="json"),
-                "tasks": everything,
+                "tasks": everything.model_dump(mode="json"),
                 "episodes": videos,
                 "seed": 0,
             },
             "robot.source": {
                 "scene": self.robot.model_dump(mode="json"),
-                "tasks": TabletopTasks(kinds=self.demonstrated, splits=("seen",)).model_dump(mode="json"),
+                "tasks": taught.model_dump(mode="json"),
                 "episodes": demonstrations,
                 "seed": FIRST_DEMONSTRATION_SEED + seed,
             },
             "evaluate.simulator": {
                 "scene": self.robot.model_dump(mode="json"),
-                "tasks": everything,
+                "tasks": tested.model_dump(mode="json"),
                 "episodes": episodes,
                 "seed": first,
             },
