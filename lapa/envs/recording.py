@@ -176,12 +176,13 @@ def _record_all(folder: Path, recording: Recording, workers: int | None) -> Iter
 def _record_episode(folder: Path, recording: Recording, index: int) -> _Recorded:
     played = recording.play(index)
     path = folder / recording.video_path(index)
+    is_demonstration = recording.kind == "demonstrations"
     statistics = None
     # In demonstrations every frame has an action; the state after the last one has none.
-    num_frames = len(played.actions) + (recording.kind == "videos")
-    if recording.kind == "demonstrations" or not path.exists():
+    num_frames = len(played.actions) + (not is_demonstration)
+    if is_demonstration or not path.exists():
         frames = played.film()[:num_frames]
-        statistics = image_statistics(frames)
+        statistics = image_statistics(frames) if is_demonstration else None
         if not path.exists():
             write_bytes(str(path), encode_mp4(frames, recording.robot.fps, ENCODING))
     return _Recorded(
@@ -190,5 +191,5 @@ def _record_episode(folder: Path, recording: Recording, index: int) -> _Recorded
         failed_attempts=played.failed_attempts,
         actions=played.actions,
         states=played.states,
-        image_statistics=statistics if recording.kind == "demonstrations" else None,
+        image_statistics=statistics,
     )

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lapa.config.data import TabletopSource
+from lapa.config.tabletop import ALL_KINDS, Distractors, TabletopScene, TabletopTasks
 from lapa.data.video import decode, encode_mp4
 from lapa.envs.recording import ENCODING, MANIFEST
 from lapa.envs.tabletop.drawing import draw
@@ -15,7 +16,8 @@ from lapa.envs.tabletop.embodiments import embodiment_of
 from lapa.envs.tabletop.instructions import parse_instruction
 from lapa.envs.tabletop.recording import record
 from lapa.envs.tabletop.rollouts import play_oracle, random_start
-from lapa.envs.tabletop.splits import Cell
+from lapa.envs.tabletop.splits import Cell, is_held_out_combination
+from lapa.envs.tabletop.tasks import kind_of, objects_of
 from lapa.errors import ConfigError
 
 ROBOT = embodiment_of("studio").robot
@@ -120,3 +122,35 @@ def test_other_peoples_files_are_never_overwritten(tmp_path: Path):
     with pytest.raises(ConfigError, match="Choose an empty folder"):
         record(tmp_path, VIDEOS)
     assert (tmp_path / "thesis.txt").read_text() == "three years"
+
+
+def test_demonstrations_of_the_workshop_say_whose_they_are_and_hold_only_what_is_seen(tmp_path: Path):
+    source = TabletopSource(
+        record="demonstrations",
+        episodes=24,
+        scene=TabletopScene(world="workshop", distractors=Distractors()),
+        tasks=TabletopTasks(kinds=ALL_KINDS, splits=("seen",), wordings="any"),
+    )
+    record(tmp_path, source, workers=1)
+    info = json.loads((tmp_path / "meta/info.json").read_text())
+    assert (info["fps"], info["robot_type"]) == (5, "tabletop-workshop")
+    assert info["features"]["action"]["names"] == ["forward", "sideways"]
+    instructions = [line["task"] for line in lines(tmp_path / "meta/tasks.jsonl")]
+    asked = [parse_instruction(instruction) for instruction in instructions]
+    assert {kind_of(task) for task in asked} == set(ALL_KINDS)
+    assert not any("yellow star" in objects_of(task) or is_held_out_combination(task) for task in asked)
+    steps = pq.read_table(tmp_path / "data/chunk-000/episode_000000.parquet")
+    moved = np.diff(np.array(steps["observation.state"].to_pylist()), axis=0)
+    assert np.corrcoef(moved.ravel(), np.array(steps["action"].to_pylist())[:-1].ravel())[0, 1] > 0.9
+
+
+def test_distractors_leave_the_recorded_episodes_as_they_are(tmp_path: Path):
+    plain = DEMONSTRATIONS.model_copy(update={"episodes": 2})
+    disturbed = plain.model_copy(update={"scene": TabletopScene(distractors=Distractors())})
+    tables, frames = [], []
+    for name, source in (("plain", plain), ("disturbed", disturbed)):
+        record(tmp_path / name, source)
+        tables.append((tmp_path / name / "data/chunk-000/episode_000001.parquet").read_bytes())
+        frames.append(next(decode(tmp_path / name / ROBOT.video_path(1))).astype(int))
+    assert tables[0] == tables[1]
+    assert np.abs(frames[0] - frames[1]).max() > 50
