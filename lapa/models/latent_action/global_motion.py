@@ -43,21 +43,18 @@ def global_motion(current: Float[Tensor, "b c h w"], future: Float[Tensor, "b c 
     """One translation and one factor of brightness per frame pair.
 
     Two starts: no motion, and the whole pixels at which the phase correlation has its peak (that may be a moving
-    thing's own). From each, a few steps of least squares on the image gradients find parts of a pixel and the gain;
-    pixels that fit badly count less and less. The one that leaves less unexplained is kept.
+    thing's own); the one that leaves less unexplained is taken. From there, a few steps of least squares on the image
+    gradients find parts of a pixel and the gain; pixels that fit badly count less and less.
     """
     first, second = current.float().mean(1), future.float().mean(1)  # b h w, grey
-    peak = _phase_shift(first, second)
     gain = second.flatten(1).median(1).values / first.flatten(1).median(1).values.clamp(min=1e-3)
-    motion = GlobalMotion(torch.cat((torch.zeros_like(peak), peak)), gain.clamp(0.25, 4.0).repeat(2))
-    ours, theirs = first.repeat(2, 1, 1), second.repeat(2, 1, 1)
+    rest = GlobalMotion(gain.new_zeros(len(gain), 2), gain.clamp(0.25, 4.0))
+    peak = GlobalMotion(_phase_shift(first, second), rest.gain)
+    moved = _unexplained(first, second, peak) < _unexplained(first, second, rest)
+    motion = GlobalMotion(torch.where(moved[:, None], peak.shift, rest.shift), rest.gain)
     for _ in range(REFINEMENTS):
-        motion = _refined(ours, theirs, motion)
-    unexplained = (theirs - compensated(ours[:, None], motion)[:, 0]).abs().clamp(max=MOVING).mean((1, 2))
-    rest, moved = unexplained.chunk(2)
-    better = moved < rest
-    shifts, gains = motion.shift.chunk(2), motion.gain.chunk(2)
-    return GlobalMotion(torch.where(better[:, None], shifts[1], shifts[0]), torch.where(better, gains[1], gains[0]))
+        motion = _refined(first, second, motion)
+    return motion
 
 
 def compensated(current: Float[Tensor, "b c h w"], motion: GlobalMotion) -> Float[Tensor, "b c h w"]:
@@ -74,6 +71,14 @@ def compensated(current: Float[Tensor, "b c h w"], motion: GlobalMotion) -> Floa
     )
     moved = F.grid_sample(current.float(), grid, mode="bilinear", padding_mode="border", align_corners=True)
     return moved * motion.gain[:, None, None, None]
+
+
+def _unexplained(
+    first: Float[Tensor, "b h w"], second: Float[Tensor, "b h w"], motion: GlobalMotion
+) -> Float[Tensor, " b"]:
+    """Mean difference that a motion leaves, in which no pixel counts for more than something that moves by itself."""
+    difference = second - compensated(first[:, None], motion)[:, 0]
+    return difference.abs().clamp(max=MOVING).mean((1, 2))
 
 
 def _phase_shift(first: Float[Tensor, "b h w"], second: Float[Tensor, "b h w"]) -> Float[Tensor, "b 2"]:
