@@ -52,3 +52,20 @@ def tabletop(
         overrides=overrides, work=work, results=results, is_tracked=is_tracked, is_dry=is_dry,
     )  # fmt: skip
     run_tabletop(request, output)
+
+
+@app.command(epilog="Example: lapactl bench collapse --runs 10")
+def collapse(
+    runs: Annotated[int, typer.Option("--runs", min=1, help="Seeds of each recipe.")] = 10,
+    jobs: JobsOption = None,
+    work: WorkOption = None,
+    results: Annotated[
+        str | None, typer.Option("--results", metavar="DIR", help="Where the table goes; WORK/results by default.")
+    ] = None,
+    is_dry: DryOption = False,
+    output: OutputOption = OutputFormat.TEXT,
+) -> None:
+    """Count collapsed codebooks: the published recipe against ours, over seeds."""
+    from lapactl.bench_collapse import run_collapse
+
+    run_collapse(runs=runs, jobs=jobs, work=work, results=results, is_dry=is_dry, output=output)
