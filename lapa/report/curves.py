@@ -22,7 +22,7 @@ def usage_chart(stage: StageSummary, run: RunConfig, health: CodeHealth) -> Mark
     usage = {split: stage.history.get(f"{split}/perplexity", []) for split in SPLITS}
     since = None if health.since is None else Reference(value=health.since, label=f"collapsed: step {health.since:,}")
     return draw(
-        Chart(title="Codes in use (perplexity), all positions", series=usage, unit=f"of {size}", low=0.0, high=float(size),
+        Chart(title="Codes in use (perplexity)", series=usage, unit=f"of {size}", low=0.0, high=float(size),
               references=(_collapse_line(run),), since=since, styles=SPLITS)
     )  # fmt: skip
 

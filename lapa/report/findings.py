@@ -147,7 +147,7 @@ def _reached(summary: RunSummary, stage: StageSummary) -> str:
         return f"stage {stage.stage} has not finished"
     stopped = ""
     health = summary.config.laq.health
-    if stage.stage == "laq" and health.on_collapse == "stop":
+    if stage.stage == "laq" and health.on_collapse != "warn":
         since, _ = collapsed_since(stage, health.min_perplexity)
         stopped = ", where the collapse alarm stops it" if since is not None else ""
     return (

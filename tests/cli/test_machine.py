@@ -1,4 +1,4 @@
-"""`lapactl doctor`, `models` and `report`."""
+"""`lapactl doctor`, `models`, `report` and `compare`."""
 
 import json
 import os
@@ -108,3 +108,19 @@ def test_a_report_needs_a_folder_where_something_was_run(lapactl, tmp_path):
     result = lapactl("report", tmp_path)
     assert result.exit_code == 2
     assert "nothing was run there" in result.stderr
+
+
+def test_compare_lays_runs_side_by_side_as_tables_json_or_the_page(lapactl, tmp_path):
+    runs = ("tabletop", "tabletop-smoke", "--work", tmp_path)
+    told = json.loads(lapactl("compare", *runs, "--output", "json").stdout)
+    assert told["settings"]["laq.fit.steps"] == {"tabletop": "2000", "tabletop-smoke": "30"}
+    table = lapactl("compare", *runs)
+    assert "laq.fit.steps" in table.stdout and f"page: {tmp_path}" in table.stderr
+    page = lapactl("compare", *runs, "--output", "html").stdout
+    assert page.startswith("<!DOCTYPE html>") and "tabletop-smoke" in page
+
+
+def test_compare_needs_two_runs(lapactl):
+    result = lapactl("compare", "tabletop")
+    assert result.exit_code == 2
+    assert "one run (tabletop) has nothing to be compared with; name another one" in result.stderr

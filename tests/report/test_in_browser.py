@@ -35,7 +35,7 @@ def test_a_page_fits_its_window_asks_for_nothing_and_has_no_errors(tmp_path: Pat
     seen = open_page(page, width=width)
     assert seen.width <= width
     assert seen.console == [] and seen.broken == 0
-    assert seen.pictures > 10 or kind == "comparison"
+    assert seen.pictures > 5 or kind == "comparison"
     assert set(seen.requested) <= {"/probe.html", f"/{page.name}", "/favicon.ico"}
 
 

@@ -2,6 +2,7 @@
 
 import random
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -9,12 +10,23 @@ import pytest
 
 from lapa.config.load import load_run
 from lapa.config.run import RunConfig
+from lapa.files import upload
 from lapa.report.axes import number, ticks
 from lapa.report.charts import Chart, Reference, draw
+from lapa.report.collect import collect_run
 from lapa.report.health import judge
 from lapa.report.page import build_report
+from lapa.report.settings import nearest_preset
 from lapa.report.summary import StageSummary
-from tests.report.example_run import INSTRUCTIONS, example_config, summarize, write_dataset, write_laq, write_run
+from tests.report.example_run import (
+    INSTRUCTIONS,
+    example_config,
+    folders_of,
+    summarize,
+    write_dataset,
+    write_laq,
+    write_run,
+)
 
 HOSTILE = "<script>alert('x')</script> & \"push\""
 
@@ -178,3 +190,49 @@ def test_any_curve_can_be_drawn(points: list[tuple[int, float]]) -> None:
 
 def test_a_curve_without_numbers_is_no_chart() -> None:
     assert draw(Chart(title="x", series={"a": [(0, float("nan"))], "b": []})) == ""
+
+
+def test_a_run_in_an_object_store_is_a_page_too(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    store = "memory://report-of-a-run/work"
+    upload(tmp_path, store)
+    remote = {
+        arm: {stage: url and url.replace(str(tmp_path), store) for stage, url in stages.items()}
+        for arm, stages in folders_of(tmp_path, run).items()
+    }
+    shutil.rmtree(tmp_path)
+    html = build_report(collect_run(run.model_copy(update={"work_url": store}), remote))
+    assert html.count('class="thumbs"') == 2 and html.count("image/jpeg") == 6
+    assert "62.0 %</b> [54.9, 69.1]" in html and "The codebook is healthy" in html
+
+
+def test_a_work_folder_that_was_moved_still_shows_its_data(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "before")
+    (tmp_path / "before").rename(tmp_path / "after")
+    html = build_report(summarize(tmp_path / "after", run))
+    assert html.count('class="thumbs"') == 2
+
+
+def test_every_picture_has_words_and_the_page_can_be_walked_by_keyboard(report: tuple[RunConfig, str]) -> None:
+    html = report[1]
+    assert html.count("<img ") == len(re.findall(r'<img [^>]*alt="[^"]+"', html)) > 5
+    assert html.count("<svg ") == len(re.findall(r"<svg [^>]*(?:aria-label=|aria-hidden=)", html)) > 5
+    assert 'href="#content"' in html and html.count('tabindex="0"') == html.count('<div class="wide" tabindex="0"') + 2
+    for section in re.findall(r'<a href="#([a-z]+)">', html):
+        assert f'id="{section}"' in html
+
+
+def test_settings_that_differ_from_the_preset_are_listed(report: tuple[RunConfig, str]) -> None:
+    run = load_run("tabletop", ["laq.window_seconds=0.5", "laq.model.quantizer.revival=null", "name=mine"])
+    difference = nearest_preset(run)
+    changed = {change.key: (change.before, change.value) for change in difference.changes}
+    assert difference.preset == "tabletop"
+    assert changed["laq.window_seconds"] == ("0.3", "0.5")
+    assert {key for key in changed if "revival" in key} >= {"laq.model.quantizer.revival.every"}
+    assert "All as in the preset" in report[1]
+
+
+def test_success_is_told_by_split_and_by_kind(report: tuple[RunConfig, str]) -> None:
+    html = report[1]
+    assert "By split" in html and "unseen object" in html and "By kind of task" in html
+    assert "On the same initial states" in html and "tabletop against scratch" in html
