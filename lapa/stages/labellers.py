@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from lapa.data.labels import AnyLabels, EpisodeActions, EpisodeLabels, LabellerKind, Labels
-from lapa.errors import CheckpointMismatch
+from lapa.errors import CheckpointMismatch, ConfigError
 from lapa.models.inverse_dynamics.model import (
     INVERSE_DYNAMICS_KIND,
     InverseDynamicsModel,
@@ -46,6 +46,11 @@ class LatentActionLabeller:
     kind: LabellerKind = "latent-action"
 
     def __init__(self, model: LatentActionModel) -> None:
+        if not model.config.codebook_size:
+            raise ConfigError(
+                f"this latent-action model has quantizer kind '{model.config.quantizer.kind}': there are no codes to "
+                "label with. Train one with laq.model.quantizer.kind=nsvq, vq_ema or fsq."
+            )
         self.model = model
 
     def stamp(self) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from lapa.config.training import TorchEngineConfig
 from lapa.data.dataset import Dataset
 from lapa.data.motion import MotionStatistics, motion_statistics
 from lapa.data.splits import is_chosen
-from lapa.errors import DataError
+from lapa.errors import ConfigError, DataError
 from lapa.models.latent_action.model import LatentActionModel, build_latent_action_model, load_latent_action_model
 from lapa.models.latent_action.supervision import MotionHead
+from lapa.stages.labellers import load_labeller
 from lapa.stages.laq import with_motion_head
 from lapa.tracking.tracker import NullTracker
 from lapa.training.fit import accumulate
@@ -202,6 +203,13 @@ def test_a_decoder_without_codes_trains_and_validates_to_the_floor(tmp_path: Pat
     assert not any(name.startswith(("perplexity", "probe_r2/additive")) for name in metrics)
     assert task.should_stop(metrics) is None
     assert task.verdicts(metrics)
+
+
+def test_a_model_without_codes_is_refused_as_a_labeller(tmp_path: Path) -> None:
+    config = laq_config(WithheldConfig())
+    LaqTask(config).save(tmp_path, build_latent_action_model(config.model).state_dict())
+    with pytest.raises(ConfigError, match="quantizer kind 'withheld': there are no codes to label with"):
+        load_labeller(str(tmp_path), torch.device("cpu"))
 
 
 def test_supervision_under_zero_3_gives_every_rank_one_model(tmp_path: Path) -> None:
