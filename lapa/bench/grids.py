@@ -103,7 +103,7 @@ def _rates(table: BenchTable, setting: str, methods: Sequence[str]) -> Grid:
         words = [gain_words(gain) if gain else NOTHING for gain in shares]
         rows.append([method, *[_rate(cell) for cell in cells], _seeds(cells[0]), *words])
     counts = [cell for split in splits if (cell := table.cell(setting, methods[0], split))]
-    header = ["method", *splits, "each seed", "of action-vla's gain, seen", "and all"]
+    header = ["method", *splits, "each seed", "share of gain, seen", "share of gain, all"]
     return Grid(header=header, rows=rows, note=", ".join(f"{cell.split} {cell.episodes}" for cell in counts))
 
 

@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 from lapa.bench.methods import METHODS
 from lapa.bench.results import UNSEEN, BenchTable, Cell
 
-WIDTH, LEFT, RIGHT, TOP, ROW, BOTTOM = 360, 112, 14, 8, 32, 34
+WIDTH, LEFT, RIGHT, TOP, ROW, BOTTOM = 360, 116, 12, 8, 32, 34
 OFFSET = 6
 """Of the seen mark above, and of the unseen mark below, the middle of a row."""
 COLOURS = {"lapa": "#0072b2", "baseline": "#b35a00", "control": "#5b6875"}
@@ -61,9 +61,9 @@ def _interval(cell: Cell, y: float, colour: str) -> Markup:
 
 
 def _name(method: str, middle: float) -> Markup:
-    weight = "700" if _family(method) == "lapa" else "400"
+    weight = "600" if _family(method) == "lapa" else "400"
     return Markup('<text x="{}" y="{:.1f}" text-anchor="end" font-weight="{}">{}</text>').format(
-        LEFT - 10, middle + 4, weight, escape(method)
+        LEFT - 9, middle + 4, weight, escape(method)
     )
 
 
