@@ -17,8 +17,23 @@ def show(
     output: Annotated[
         Literal["yaml", "json", "text"], typer.Option("--output", help="Print YAML (text means the same) or JSON.")
     ] = "yaml",
+    has_origin: Annotated[
+        bool, typer.Option("--origin", help="Say where each setting is from, as `lapactl submit` sees it.")
+    ] = False,
+    cluster: Annotated[
+        str | None, typer.Option("--cluster", metavar="NAME", help="Cluster profile, with --origin.")
+    ] = None,
 ) -> None:
-    """Print a run with every setting resolved."""
+    """Print a run with every setting resolved.
+
+    With --origin: every setting of the run and of the cluster profile, and which of --set,
+    environment, project file, profile, preset or default it is from.
+    """
+    if has_origin:
+        from lapactl.submit_origin import print_origins
+
+        print_origins(Output(OutputFormat.JSON if output == "json" else OutputFormat.TEXT), run, cluster, overrides)
+        return
     from lapa.config.load import dump_run, load_run
 
     resolved = load_run(run, overrides)

@@ -78,7 +78,7 @@ def print_digest(out: Output, target: Target, name: str) -> None:
 
 
 def _is_running(pod: Manifest) -> bool:
-    return any((status.get("state") or {}).get("running") for status in container_statuses(pod))
+    return any((status.get("state") or {}).get("running") is not None for status in container_statuses(pod))
 
 
 def _pod_row(pod: Manifest) -> dict[str, Any]:

@@ -5,14 +5,18 @@ Kubernetes version, while the server at the other end is the one that knows.
 """
 
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
+import yaml
+
 from lapa_k8s.base import Manifest
 from lapa_k8s.errors import ClientMissing, ClusterError, ClusterUnreachable, NotFound
 from lapa_k8s.kinds import POD, Kind
+from lapa_k8s.kubeconfig import kubeconfig_files
 from lapa_k8s.refusals import Asked, refusal, unreachable
 
 CONNECT_SECONDS = 5
@@ -45,14 +49,17 @@ class Cluster:
         except ImportError as error:
             raise ClientMissing("talking to a cluster needs the package kubernetes: install lapa[cluster]") from error
         configuration = client.Configuration()
-        load: Any = config.load_config
+        load_kubeconfig: Any = config.load_kube_config
+        load_pod: Any = config.load_incluster_config
         try:
-            load(context=context, client_configuration=configuration)
-        except (config.ConfigException, OSError, ValueError) as error:
-            raise ClusterUnreachable(
-                f"the kubeconfig does not lead to a cluster: {error}. Set KUBECONFIG to its file, "
-                "or context in the cluster profile; `kubectl config get-contexts` lists them"
-            ) from error
+            if files := kubeconfig_files():
+                # Named, since the package reads KUBECONFIG once, when it is imported.
+                named = os.pathsep.join(str(file) for file in files)
+                load_kubeconfig(config_file=named, context=context, client_configuration=configuration)
+            else:
+                load_pod(client_configuration=configuration)
+        except (config.ConfigException, OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+            raise ClusterUnreachable(_no_way(context, error)) from error
         configuration.retries = False  # ours, which know what may be sent twice
         return cls(client.ApiClient(configuration))
 
@@ -213,6 +220,20 @@ class Cluster:
             raise unreachable(self.host, error) from error
         finally:
             response.close()
+
+
+def _no_way(context: str | None, error: Exception) -> str:
+    files = kubeconfig_files()
+    if not files:
+        where = os.environ.get("KUBECONFIG") or "~/.kube/config"
+        return f"there is no kubeconfig at {where}. Ask the platform team for one and set KUBECONFIG to its path"
+    if context is not None and "context" in str(error).lower():
+        return (
+            f"the kubeconfig has no context '{context}'. `kubectl config get-contexts` lists them; "
+            "correct context in the cluster profile"
+        )
+    what = str(error).split("\n")[0]
+    return f"the kubeconfig {files[0]} does not lead to a cluster: {what}. `kubectl cluster-info` tries it out"
 
 
 def _split_lines(chunks: Iterator[bytes]) -> Iterator[str]:

@@ -140,7 +140,7 @@ _SCHEDULER: tuple[tuple[str, Callable[[str, re.Match[str]], tuple[str, str]]], .
         ),
     ),
     (
-        r"Insufficient ([\w./-]+)",
+        r"Insufficient ([\w./-]*\w)",
         lambda count, match: (
             f"{count}: no node has enough {match[1]} free",
             "wait, ask for fewer --nodes or --gpus-per-node, or see who has them: kubectl describe nodes",
@@ -185,7 +185,7 @@ def _explain_waiting(pod: Manifest, reason: str, message: str) -> Diagnosis | No
         case "CreateContainerConfigError":
             if match := re.search(r'(secret|configmap) "([^"]+)" not found', message):
                 return Diagnosis(f"there is no {match[1]} '{match[2]}' in the namespace",
-                                 f"kubectl create {match[1]} …, or correct its name in the cluster profile")  # fmt: skip
+                                 f"kubectl create {match[1]} …, or correct the name in the profile")  # fmt: skip
             if match := re.search(r"couldn't find key (\S+) in Secret (\S+)", message):
                 return Diagnosis(f"Secret {match[2]} has no key {match[1]}", "add the key to the Secret")
             return Diagnosis(

@@ -153,7 +153,7 @@ def _is_down(status: Manifest) -> bool:
     """Neither running nor done."""
     state = status.get("state") or {}
     end = state.get("terminated") or {}
-    return not state.get("running") and (not end or bool(end.get("exitCode")))
+    return state.get("running") is None and (not end or bool(end.get("exitCode")))
 
 
 def _phase(pod: Manifest) -> str:

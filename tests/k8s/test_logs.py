@@ -1,0 +1,161 @@
+"""Logs of many ranks as one, what they say about a failure, and following them through broken streams."""
+
+import re
+import threading
+import time
+
+import pytest
+from cluster_objects import NAME, job, pod
+from fake_api import FakeApi, status
+
+from lapa_k8s import following
+from lapa_k8s.client import Cluster
+from lapa_k8s.digest import digest_of
+from lapa_k8s.errors import JobFailed, JobVanished, WaitedTooLong
+from lapa_k8s.following import follow_logs, read_logs, wait_for_end
+from lapa_k8s.log_lines import LogLine, merge_lines, node_order, parse_line
+from lapa_k8s.names import JOB_LABEL, MANAGED_LABELS
+from lapa_k8s.states import State
+
+JOBS = "/apis/kubeflow.org/v1/namespaces/team/pytorchjobs"
+PODS = "/api/v1/namespaces/team/pods"
+LABELS = {**MANAGED_LABELS, JOB_LABEL: NAME}
+
+FAILURE = """\
+2026-01-01T00:00:01.1Z [rank0]: 2026-01-01 INFO rank=0 lapa stage=pretrain step=1200 loss=0.5
+2026-01-01T00:00:02.1Z [rank9]: Traceback (most recent call last):
+2026-01-01T00:00:02.2Z [rank9]:   File "fit.py", line 3, in fit
+2026-01-01T00:00:02.3Z [rank0]: Traceback (most recent call last):
+2026-01-01T00:00:02.4Z [rank9]:     engine.backward(loss)
+2026-01-01T00:00:02.5Z [rank9]: torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB
+2026-01-01T00:00:02.6Z [rank0]: torch.distributed.DistBackendError: Watchdog caught collective operation timeout
+2026-01-01T00:00:03.0Z E torchelastic: failed (exitcode: 1)""".splitlines()
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(following, "WATCH_SECONDS", 1.0)
+
+
+def put_job(api: FakeApi, **conditions: str) -> None:
+    manifest = job(conditions=conditions)
+    api.put(f"{JOBS}/{NAME}", {**manifest, "metadata": {**manifest["metadata"], "name": NAME, "namespace": "team"}})
+
+
+def put_pod(api: FakeApi, index: int, lines: list[str], **state) -> None:
+    item = pod(index, **state)
+    item["metadata"] |= {"labels": LABELS}
+    api.put(f"{PODS}/{item['metadata']['name']}", item)
+    api.logs[item["metadata"]["name"]] = lines
+
+
+def test_a_line_tells_its_rank_and_time():
+    line = parse_line("w-1", "2026-01-01T00:00:00.5Z [rank12]: step=3 loss=1")
+    assert line == LogLine("2026-01-01T00:00:00.5Z", "w-1", 12, "step=3 loss=1")
+    assert line.text == "[rank 12] step=3 loss=1"
+    assert parse_line("w-1", "2026-01-01T00:00:00.5Z E torchelastic failed").text == "[w-1] E torchelastic failed"
+    assert parse_line("w-1", "Traceback (most recent call last):").words == "Traceback (most recent call last):"
+
+
+def test_logs_are_merged_by_time_and_each_pod_keeps_its_order():
+    one = [LogLine(f"2026-01-01T00:00:0{second}Z", "a", 0, str(second)) for second in (1, 3, 5)]
+    two = [LogLine(f"2026-01-01T00:00:0{second}Z", "b", 8, str(second)) for second in (2, 3, 4)]
+    assert [line.words for line in merge_lines([one, two])] == ["1", "2", "3", "3", "4", "5"]
+
+
+def test_pods_are_counted_not_spelt():
+    names = [f"{NAME}-worker-{index}" for index in (10, 9, 0)]
+    assert sorted(names, key=node_order) == list(reversed(names))
+    assert node_order("x-node-0-3-abcde")[0] == 3
+
+
+def test_a_digest_names_the_first_rank_that_failed_and_what_it_was():
+    first = {"exitCode": 1, "finishedAt": "2026-01-01T00:00:03Z"}
+    digest = digest_of([pod(0), pod(1, ended=first, restarts=1)], [parse_line("w", line) for line in FAILURE])
+    assert digest.rank == 9
+    assert digest.error == "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"
+    assert digest.kind == "GPU memory ran out"
+    assert digest.last_step == 1200
+    assert "engine.backward(loss)" in digest.traceback[2]
+    assert [ending.exit_code for ending in digest.endings] == [1]
+
+
+def test_without_logs_a_digest_reads_the_last_words_of_the_pods():
+    end = {"exitCode": 2, "finishedAt": "x", "message": "ConfigError: laq.fit.stepz: unknown key"}
+    digest = digest_of([pod(0, phase="Failed", ended=end)], [])
+    assert digest.error == "ConfigError: laq.fit.stepz: unknown key"
+    assert digest.endings[0].meaning == "a setting is impossible"
+
+
+def test_logs_of_all_pods_come_as_one(fake_api: FakeApi, cluster: Cluster):
+    put_job(fake_api)
+    put_pod(fake_api, 0, FAILURE[:1])
+    put_pod(fake_api, 1, FAILURE[1:3])
+    assert [line.rank for line in read_logs(cluster, "team", NAME)] == [0, 9, 9]
+
+
+def test_following_ends_with_the_job_and_tells_every_line_once(fake_api: FakeApi, cluster: Cluster):
+    put_job(fake_api)
+    put_pod(fake_api, 0, FAILURE[:3])
+
+    def later() -> None:
+        time.sleep(1.5)  # the stream has ended once by then, and is opened again
+        put_pod(fake_api, 0, FAILURE, phase="Succeeded")
+        put_job(fake_api, Succeeded="done")
+
+    threading.Thread(target=later, daemon=True).start()
+    told = [line.words for line in follow_logs(cluster, "team", NAME)]
+    assert told == [parse_line("w", line).words for line in FAILURE]
+    opened = [query for method, path, query in fake_api.requests if path.endswith("/log")]
+    assert len(opened) > 1
+    assert opened[-1]["sinceTime"] == "2026-01-01T00:00:02Z" or opened[-1]["sinceTime"] == "2026-01-01T00:00:03Z"
+
+
+def test_following_goes_on_when_the_server_comes_back(fake_api: FakeApi, cluster: Cluster):
+    put_job(fake_api, Succeeded="done")
+    put_pod(fake_api, 0, FAILURE, phase="Succeeded")
+    refusals = [status(503, "ServiceUnavailable")]
+    fake_api.rules.append(lambda _, path, __: refusals.pop() if path.endswith("/log") and refusals else None)
+    assert len(list(follow_logs(cluster, "team", NAME))) == len(FAILURE)
+
+
+def test_a_job_that_vanishes_while_followed_is_told(fake_api: FakeApi, cluster: Cluster):
+    put_job(fake_api)
+    put_pod(fake_api, 0, FAILURE[:1])
+    lines = follow_logs(cluster, "team", NAME)
+    assert next(lines).rank == 0
+    fake_api.objects.clear()
+    with pytest.raises(JobVanished, match="continues there"):
+        list(lines)
+
+
+def test_waiting_ends_well_when_the_job_does(fake_api: FakeApi, cluster: Cluster):
+    put_job(fake_api)
+    seen: list[str] = []
+    threading.Timer(0.3, lambda: put_job(fake_api, Succeeded="done")).start()
+    assert wait_for_end(cluster, "team", NAME, on_change=lambda now: seen.append(now.state)).state is State.SUCCEEDED
+    assert seen == ["pending", "succeeded"]
+
+
+def test_waiting_tells_failure_and_lost_patience_apart(fake_api: FakeApi, cluster: Cluster):
+    put_job(fake_api)
+    with pytest.raises(WaitedTooLong, match=re.escape("lapactl jobs why")):
+        wait_for_end(cluster, "team", NAME, timeout_seconds=0.2)
+    put_job(fake_api, Failed="too many restarts")
+    with pytest.raises(JobFailed, match="too many restarts"):
+        wait_for_end(cluster, "team", NAME)
+
+
+def test_a_watch_whose_version_is_gone_looks_again(fake_api: FakeApi, cluster: Cluster):
+    put_job(fake_api)
+    gone = [status(410, "Expired", "too old resource version")]
+
+    def expire(_method: str, _path: str, query: dict[str, str]):
+        if "watch" not in query:
+            return None
+        put_job(fake_api, Succeeded="done")
+        return gone[0]
+
+    fake_api.rules.append(expire)
+    assert wait_for_end(cluster, "team", NAME).state is State.SUCCEEDED
