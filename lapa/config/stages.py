@@ -175,6 +175,7 @@ class TabletopEvaluation(Config):
     seed: int = 10_000
     """First seed of the initial states; never one that recordings use."""
     max_steps: int = Field(80, gt=0)
+    """Tenths of a second after which a task counts as failed: timesteps in the studio, half as many in the workshop."""
     scene: TabletopScene = TabletopScene()
     tasks: TabletopTasks = TabletopTasks()
 

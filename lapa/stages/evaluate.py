@@ -101,7 +101,7 @@ def _closed_loop(
     results = evaluate_in_processes(
         partial(policy_for_shard, stage.inputs["policy"].url),
         simulator,
-        film=_spread(simulator.num_episodes, SHOWN_EPISODES),
+        film=shown_episodes(simulator.num_episodes),
         progress=progress,
         # An accelerator is shared by no two processes.
         workers=1 if torch.cuda.is_available() else None,
@@ -132,9 +132,9 @@ def _show(stage: Stage, results: EpisodeResults, fps: float) -> None:
         files.write_bytes(url, episode_video(video, fps))
 
 
-def _spread(total: int, count: int) -> list[int]:
-    """So many numbers below `total`, evenly apart, that kinds and splits that take turns all come up."""
-    return sorted({round(share * (total - 1) / max(count - 1, 1)) for share in range(count)})
+def shown_episodes(episodes: int) -> list[int]:
+    """Numbers of the episodes that are filmed: evenly apart, so that kinds and splits in turn all come up."""
+    return sorted({round(share * (episodes - 1) / (SHOWN_EPISODES - 1)) for share in range(SHOWN_EPISODES)})
 
 
 def _rates(prefix: str, summary: Mapping[str, Any]) -> dict[str, float]:
