@@ -4,35 +4,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from lapa import files
 from lapa.analysis.results import ANALYSIS_FILE, Source, read_analysis
 from lapa.analysis.study import StudyInputs, StudySettings, study
-from lapa.config.latent_action import ConvolutionalArchitecture, LatentActionConfig, NsvqConfig, WithheldConfig
+from lapa.config.latent_action import WithheldConfig
 from lapa.config.vla import ConvolutionalBackbone
 from lapa.data.dataset import Dataset
 from lapa.data.video import decode
-from lapa.models.latent_action.model import LATENT_ACTION_KIND, build_latent_action_model
-from lapa.models.storage import model_digest, save_model
+from lapa.models.storage import model_digest
 from lapa.models.vla.model import build_vla
 from lapa.models.vla.spec import VlaSpec
 from lapa.models.vla.storage import save_vla
+from tests.analysis.models import MODEL, saved_model
 from tests.builders import make_dataset
-
-MODEL = LatentActionConfig(
-    image_size=16,
-    codes_per_pair=2,
-    architecture=ConvolutionalArchitecture(width=8),
-    quantizer=NsvqConfig(codebook_size=4, width=4, initialization="normal"),
-)
-
-
-def saved_model(folder: Path, config: LatentActionConfig) -> Source:
-    torch.manual_seed(0)
-    model = build_latent_action_model(config)
-    save_model(folder, kind=LATENT_ACTION_KIND, config=config, state=model.state_dict())
-    return Source(url=str(folder), digest=model_digest(str(folder)))
 
 
 @pytest.fixture
