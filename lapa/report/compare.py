@@ -1,13 +1,14 @@
 """Several runs side by side as one self-contained HTML page."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from markupsafe import Markup
 
 from lapa.report.charts import Chart, Reference, draw
 from lapa.report.comparison import Comparison
 from lapa.report.page import environment
-from lapa.report.success import success_rows, success_tables
+from lapa.report.success import IntervalRow, arm_row, success_tables
 from lapa.report.summary import ArmSummary, Series
 
 CURVES: tuple[tuple[str, str, str], ...] = (
@@ -35,12 +36,23 @@ def build_comparison(comparison: Comparison) -> str:
             comparison=comparison,
             rows=list(zip(comparison.names, comparison.runs, comparison.verdicts, strict=True)),
             success=[row for row in comparison.success if row is not None],
-            baselines=[row for run in comparison.runs for row in success_rows(run) if row.kind == "baseline"],
+            baselines=baseline_rows(comparison),
             tables=success_tables(comparison.arms, confidence),
             confidence=confidence,
             charts=overlaid(comparison.arms, _limit(comparison)),
         )
     )
+
+
+def baseline_rows(comparison: Comparison) -> list[IntervalRow]:
+    """Baselines of all runs, those that several runs share once."""
+    found: dict[str, IntervalRow] = {}
+    for name, run in zip(comparison.names, comparison.runs, strict=True):
+        for arm in run.arms[1:]:
+            evaluated = arm.stage("evaluate")
+            if evaluated is not None and (row := arm_row(arm)) is not None:
+                found.setdefault(evaluated.folder, replace(row, label=f"{arm.name} of {name}"))
+    return sorted(found.values(), key=lambda row: -row.rate)
 
 
 def overlaid(arms: Sequence[ArmSummary], limit: float | None) -> list[Markup]:

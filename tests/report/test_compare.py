@@ -61,3 +61,9 @@ def test_runs_that_have_not_begun_can_be_compared_by_their_settings(tmp_path: Pa
     assert told["settings"]["laq.fit.steps"] == {"tabletop": "2000", "tabletop-smoke": "30"}
     assert told["paired"][0]["why_not"] == "tabletop has no closed-loop episodes"
     assert Path(told["page"]).read_text().startswith("<!DOCTYPE html>")
+
+
+def test_a_baseline_that_runs_share_is_shown_once(tmp_path: Path) -> None:
+    summary = summarize(tmp_path, write_run(tmp_path))
+    page = build_comparison(compare_runs([summary, summary]))
+    assert page.count("scratch of tabletop (1)") > 0 and "scratch of tabletop (2)" not in page
