@@ -107,7 +107,8 @@ def test_a_batch_that_tells_no_motion_gives_the_head_a_gradient_of_zero() -> Non
     batch = replace(moving_blocks(8, seed=0)[0], motion=torch.full((8, 2), torch.nan))
     assert batch.motion is not None
     model.motion_head.loss(model(batch).motion, batch.motion).backward()
-    assert model.motion_head.to_motion.weight.grad.abs().sum() == 0
+    gradient = model.motion_head.to_motion.weight.grad
+    assert gradient is not None and gradient.abs().sum() == 0
 
 
 def test_the_exported_model_has_no_motion_head_and_labels_the_same(tmp_path: Path) -> None:
@@ -143,8 +144,8 @@ def test_motion_is_measured_on_the_chosen_training_episodes(tmp_path: Path) -> N
     rows = [row for row in range(8) if is_chosen("motion", f"episode-{row:04d}", 0.5)]
     assert 0 < len(rows) < 8
     assert found.share == len(rows) / 8
-    np.testing.assert_allclose(found.mean, [np.mean(rows), 5.0, 0.0], atol=0.1)
-    np.testing.assert_allclose(found.std[:2], [np.std(rows), np.std(np.arange(10))], atol=0.1)
+    np.testing.assert_allclose(found.mean, [float(np.mean(rows)), 5.0, 0.0], atol=0.1)
+    np.testing.assert_allclose(found.std[:2], [float(np.std(rows)), float(np.std(np.arange(10)))], atol=0.1)
 
 
 def test_too_small_a_share_of_labelled_episodes_is_told(tmp_path: Path) -> None:
