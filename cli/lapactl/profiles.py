@@ -137,6 +137,8 @@ def explain_problem(error: Any, model: type[Spec]) -> str:
             return f"{key}: {error['input']!r} is not a choice; valid are {error['ctx']['expected']}"
         case "missing":
             return f"{key}: is required"
+        case "string_pattern_mismatch" if key.endswith("secret"):
+            return f"{key}: names an existing Secret, such as lapa-bucket; it never holds one"
         case _:
             return f"{key}: {error['msg'][0].lower()}{error['msg'][1:]}, not {error['input']!r}"
 

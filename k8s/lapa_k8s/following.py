@@ -65,6 +65,7 @@ def follow_logs(
     A thread per pod reads its stream and opens it again where it broke off, from the last line's time on; pods that
     come later, restarts included, are taken up as they appear.
     """
+    find_job(cluster, namespace, name)  # never there is another error than gone
     lines: queue.Queue[LogLine] = queue.Queue()
     stop = threading.Event()
     readers: dict[str, threading.Thread] = {}
@@ -171,6 +172,7 @@ def wait_for_end(
 
     Wakes up when the job changes, and every so often to look at its pods, whose changes need not be the job's.
     """
+    find_job(cluster, namespace, name)
     started = time.monotonic()
     last: JobState | None = None
     while True:

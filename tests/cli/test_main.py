@@ -17,6 +17,18 @@ COMMANDS = [
     ("data", "show"),
     ("models", "list"),
     ("models", "describe"),
+    ("submit",),
+    ("jobs", "list"),
+    ("jobs", "show"),
+    ("jobs", "why"),
+    ("jobs", "digest"),
+    ("jobs", "logs"),
+    ("jobs", "wait"),
+    ("jobs", "cancel"),
+    ("jobs", "suspend"),
+    ("jobs", "resume"),
+    ("jobs", "exec"),
+    ("jobs", "gc"),
 ]
 
 

@@ -1,0 +1,270 @@
+"""`lapactl submit`, without a cluster and against a fake one."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from fake_api import FakeApi, running_fake_api, status
+
+from lapa.config.load import load_run, resolve
+
+PROFILE = """
+namespace: team
+images: {train: "registry.example/lapa-train:1"}
+tracking: {uri: "https://mlflow.example"}
+scheduling: {queue: research}
+settings:
+  work_url: memory://work
+  videos: {kind: dataset, url: "memory://videos"}
+  robot: null
+  finetune: null
+"""
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty project of a user without profiles, kubeconfig or settings in the environment."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "no-kubeconfig"))
+    monkeypatch.delenv("LAPA_CLUSTER", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def profile(project: Path) -> Path:
+    path = project / "config" / "lapa" / "clusters" / "prod.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(PROFILE)
+    return path
+
+
+@pytest.fixture
+def fake_api(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApi]:
+    with running_fake_api(project) as (api, kubeconfig):
+        monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+        yield api
+
+
+@pytest.fixture
+def inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The inputs of every stage are there."""
+    monkeypatch.setattr("lapactl.submit_inputs.inputs_of", lambda run, stage: {})
+    monkeypatch.setattr("lapactl.submit_inputs.finished", lambda run, stage: None)
+
+
+def manifests(text: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(text))
+
+
+def test_the_words_of_our_user_print_manifests_without_a_cluster(lapactl):
+    result = lapactl("submit", "pretrain", "--nodes", 8, "--dry-run")
+    assert result.exit_code == 0, result.stderr
+    config, job = manifests(result.stdout)
+    assert job["kind"] == "PyTorchJob"
+    assert job["spec"]["pytorchReplicaSpecs"]["Worker"]["replicas"] == 8
+    assert job["spec"]["nprocPerNode"] == "8"
+    assert config["metadata"]["name"] == job["metadata"]["name"]
+    run = resolve(yaml.safe_load(config["data"]["run.yaml"]))
+    assert run.engine.kind == "deepspeed"
+    assert run.engine.zero_stage == 3
+
+
+def test_a_dry_run_prints_the_same_every_time(lapactl):
+    command = ("submit", "pretrain", "--nodes", 8, "--dry-run")
+    assert lapactl(*command).stdout == lapactl(*command).stdout
+    assert lapactl(*command[:3], 4, *command[4:]).stdout != lapactl(*command).stdout
+
+
+def test_a_dry_run_as_json_is_one_list_that_kubectl_takes(lapactl):
+    result = lapactl("submit", "laq", "--nodes", 2, "--dry-run", "--output", "json")
+    shown = json.loads(result.stdout)
+    assert shown["kind"] == "List"
+    assert [item["kind"] for item in shown["items"]] == ["ConfigMap", "PyTorchJob"]
+
+
+def test_what_would_keep_the_job_from_working_is_told(lapactl):
+    words = lapactl("submit", "pretrain", "--nodes", 8, "--dry-run").stderr
+    assert "work_url is 'work'" in words
+    assert "s3://BUCKET" in words
+    assert "no MLflow server" in words
+
+
+def test_decoding_workers_are_fitted_to_the_ranks_and_that_is_said(lapactl):
+    result = lapactl("submit", "pretrain", "--nodes", 8, "--dry-run")
+    run = yaml.safe_load(manifests(result.stdout)[0]["data"]["run.yaml"])
+    assert run["pretrain"]["stream"]["workers"] == 1
+    assert "pretrain.stream.workers: 4 -> 1" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("stage", "options", "kind", "command"),
+    [
+        ("ingest", (), "Job", ["python", "-m", "lapa", "ingest"]),
+        ("evaluate", (), "Job", ["python", "-m", "lapa", "evaluate"]),
+        ("label", (), "Job", ["python", "-m", "lapa.launch", "--standalone", "--nproc-per-node=8", "-m", "lapa"]),
+        ("label", ("--nodes", 4), "PyTorchJob", ["python", "-m", "lapa.launch", "-m", "lapa", "label"]),
+        ("finetune", ("--operator", "trainjob"), "TrainJob", ["python", "-m", "lapa.launch", "-m", "lapa"]),
+    ],
+)
+def test_every_stage_becomes_the_kind_of_job_that_fits(lapactl, stage, options, kind, command):
+    result = lapactl("submit", stage, *options, "--dry-run")
+    assert result.exit_code == 0, result.stderr
+    job = manifests(result.stdout)[1]
+    assert job["kind"] == kind
+    assert json.dumps(command)[1:-1] in json.dumps(job)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("pretrain", "--nodes", 0), "--nodes 0 would start nothing"),
+        (("pretrian",), "'pretrian' is not a stage"),
+        (("pretrain", "--gpus-per-node", 16), "has 8 GPUs"),
+        (("ingest", "--nodes", 2), "one process"),
+        (("ingest", "--gpus-per-node", 1), "uses no GPU"),
+        (("laq", "--nodes", 2, "--operator", "job"), "one node"),
+        (("pretrain", "--cluster", "prdo"), "Did you mean 'prod'?"),
+        (("pretrain", "--config", "tabletop", "--nodes", 2), "engine.kind=deepspeed"),
+        (("pretrain", "--nodes", 3), "lanes=64 cannot be shared by 24 ranks"),
+        (("pretrain", "--set", "cluster.scheduling.queu=x"), "Did you mean 'queue'?"),
+        (("pretrain", "--set", "laq.fit.stepz=1"), "Did you mean 'steps'?"),
+        (("pretrain", "--set", "cluster.environment.HF_TOKEN=abc"), "secrets.HF_TOKEN"),
+        (("pretrain", "--set", "tracking.uri=https://me:hunter2@mlflow.example"), "a URL with a password"),
+    ],
+)
+def test_a_request_that_cannot_be_ends_before_any_cluster_is_asked(lapactl, profile, arguments, words):
+    result = lapactl("submit", *arguments, "--dry-run")
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert "hunter2" not in result.output
+    assert result.stdout == ""
+
+
+def test_a_real_submission_refuses_what_a_dry_run_warns_of(lapactl):
+    result = lapactl("submit", "pretrain", "--nodes", 8)
+    assert result.exit_code == 2
+    assert "pods cannot see" in result.stderr
+
+
+def test_no_kubeconfig_is_told_with_where_it_was_looked_for(lapactl, profile):
+    result = lapactl("submit", "pretrain", "--nodes", 8, "--cluster", "prod")
+    assert result.exit_code == 21
+    assert "no-kubeconfig" in result.stderr
+
+
+def test_a_submission_creates_one_job_and_says_what_to_do_next(lapactl, profile, fake_api, inputs):
+    result = lapactl("submit", "pretrain", "--nodes", 8, "--cluster", "prod", "--output", "json")
+    assert result.exit_code == 0, result.stderr
+    said = json.loads(result.stdout)
+    assert said["created"] is True
+    assert said["processes"] == 64
+    assert sorted(path.split("/")[-2] for path in fake_api.objects) == ["configmaps", "pytorchjobs"]
+    assert f"lapactl jobs logs {said['job']} --follow" in result.stderr
+    again = lapactl("submit", "pretrain", "--nodes", 8, "--cluster", "prod", "--output", "json")
+    assert json.loads(again.stdout) == {**said, "created": False}
+    assert "--new submits it again" in again.stderr
+    lapactl("submit", "pretrain", "--nodes", 8, "--cluster", "prod", "--new")
+    assert len(fake_api.objects) == 4
+
+
+def test_a_server_side_dry_run_stores_nothing(lapactl, profile, fake_api):
+    result = lapactl("submit", "pretrain", "--nodes", 8, "--cluster", "prod", "--dry-run=server")
+    assert result.exit_code == 0, result.stderr
+    assert fake_api.objects == {}
+    assert [item["kind"] for item in manifests(result.stdout)] == ["ConfigMap", "PyTorchJob"]
+
+
+def test_inputs_that_are_missing_name_the_stage_to_submit_first(lapactl, profile, fake_api):
+    result = lapactl("submit", "pretrain", "--nodes", 8, "--cluster", "prod")
+    assert result.exit_code == 3
+    assert fake_api.objects == {}
+
+
+def test_waiting_for_a_job_that_fails_is_a_failure(lapactl, profile, fake_api, inputs):
+    def fail(method: str, path: str, _query: dict[str, str]) -> None:
+        for stored, item in fake_api.objects.items():
+            if "/pytorchjobs/" in stored and method == "GET":
+                item["status"] = {"conditions": [{"type": "Failed", "status": "True", "message": "too many restarts"}]}
+
+    fake_api.rules.append(fail)
+    result = lapactl("submit", "pretrain", "--nodes", 8, "--cluster", "prod", "--wait")
+    assert result.exit_code == 28
+    assert "too many restarts" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (status(403, "Forbidden", "no"), 22),
+        (status(403, "Forbidden", "exceeded quota"), 25),
+        (status(404, "NotFound", "could not find the requested resource"), 23),
+        (status(422, "Invalid", "spec: wrong"), 27),
+    ],
+)
+def test_a_refusal_ends_with_its_exit_code_and_leaves_nothing(lapactl, profile, fake_api, inputs, answer, code):
+    fake_api.rules.append(lambda method, path, _: answer if method == "POST" and "pytorchjobs" in path else None)
+    result = lapactl("submit", "pretrain", "--nodes", 8, "--cluster", "prod")
+    assert result.exit_code == code
+    assert result.stderr.count("error: ") == 1
+    assert fake_api.objects == {}
+
+
+def test_the_highest_word_wins_and_is_named(lapactl, project, profile, monkeypatch):
+    """flag > --set > environment > project file > profile > preset > default."""
+    (project / ".lapa").mkdir()
+    (project / ".lapa" / "project.yaml").write_text(
+        "cluster: prod\nsettings: {laq.fit.steps: 4, pretrain.fit.steps: 4, finetune: null, cluster.gpu_node.cpu: 4}\n"
+    )
+    monkeypatch.setenv("LAPA_LAQ__FIT__STEPS", "3")
+    monkeypatch.setenv("LAPA_CLUSTER__GPU_NODE__CPU", "3")
+    result = lapactl("config", "show", "lapa", "--origin", "--set", "seed=2", "--output", "json")
+    assert result.exit_code == 0, result.stderr
+    said = {row["setting"]: (row["value"], row["origin"]) for row in json.loads(result.stdout)}
+    assert said["seed"] == (2, "--set")
+    assert said["laq.fit.steps"] == (3, "LAPA_LAQ__FIT__STEPS")
+    assert said["pretrain.fit.steps"] == (4, ".lapa/project.yaml")
+    assert said["cluster.gpu_node.cpu"] == (3, "LAPA_CLUSTER__GPU_NODE__CPU")
+    assert said["work_url"] == ("memory://work", "config/lapa/clusters/prod.yaml")
+    assert said["cluster.scheduling.queue"] == ("research", "config/lapa/clusters/prod.yaml")
+    assert said["laq.window_seconds"] == (0.6, "preset lapa")
+    assert said["cluster.restarts.retries"] == (3, "default")
+
+
+def test_a_run_file_wins_over_the_profile_and_the_profile_over_its_preset(lapactl, project, profile):
+    (project / "mine.yaml").write_text("preset: lapa\nwork_url: memory://mine\n")
+    result = lapactl("config", "show", "mine.yaml", "--origin", "--cluster", "prod", "--output", "json")
+    said = {row["setting"]: (row["value"], row["origin"]) for row in json.loads(result.stdout)}
+    assert said["work_url"] == ("memory://mine", "mine.yaml")
+    assert said["videos.url"] == ("memory://videos", "config/lapa/clusters/prod.yaml")
+    assert said["seed"] == (0, "preset of mine.yaml")
+
+
+def test_settings_of_a_submission_are_those_of_a_run_here(lapactl):
+    shown = manifests(lapactl("submit", "laq", "--config", "lapa", "--set", "seed=5", "--dry-run").stdout)[0]
+    here = load_run("lapa", ["seed=5"])
+    assert resolve(yaml.safe_load(shown["data"]["run.yaml"])).laq.model == here.laq.model
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("storage: {access: hunter2}", "Valid: endpoint_url, region, secret"),
+        ("storage: {secret: hunter2/ABC}", "names an existing Secret"),
+        ("environment: {MY_PASSWORD: hunter2}", "Kubernetes Secret"),
+        ("storage: {endpoint_url: 'https://me:hunter2@s3.example'}", "a URL with a password"),
+        ("[1, 2]", "must hold a mapping"),
+        ("a: {", "not valid YAML"),
+        ("cpu_node: {gpus: 8}", "gpu_node"),
+        ("gpu_node: {memory_gib: 10, shared_memory_gib: 20}", "make it smaller"),
+    ],
+)
+def test_a_profile_with_a_mistake_or_a_secret_is_refused(lapactl, profile, text, words):
+    profile.write_text(text)
+    result = lapactl("submit", "pretrain", "--cluster", "prod", "--dry-run")
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert "hunter2" not in result.output

@@ -1,0 +1,193 @@
+"""`lapactl jobs` against a fake cluster."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cluster_objects import NAME, event, job, pending_pod, pod, workload
+from fake_api import FakeApi, running_fake_api, status
+
+from lapa_k8s.names import JOB_LABEL, MANAGED_LABELS, QUEUE_LABEL
+from lapa_k8s.parts import Scheduling
+
+JOBS = "/apis/kubeflow.org/v1/namespaces/team/pytorchjobs"
+PODS = "/api/v1/namespaces/team/pods"
+CONFIGS = "/api/v1/namespaces/team/configmaps"
+WORKLOADS = "/apis/kueue.x-k8s.io/v1beta2/namespaces/team/workloads"
+LOG = ["2026-01-01T00:00:01Z [rank0]: step=7 loss=1", "2026-01-01T00:00:02Z [rank1]: step=7 loss=2"]
+
+
+@pytest.fixture
+def fake_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApi]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.delenv("LAPA_CLUSTER", raising=False)
+    with running_fake_api(tmp_path) as (api, kubeconfig):
+        monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+        yield api
+
+
+def put_job(api: FakeApi, name: str = NAME, **changes) -> dict:
+    manifest = job(**changes)
+    manifest["metadata"] |= {"name": name, "namespace": "team"}
+    return api.put(f"{JOBS}/{name}", manifest)
+
+
+def put_pod(api: FakeApi, item: dict, lines: list[str] = ()) -> None:
+    item["metadata"] |= {"labels": {**MANAGED_LABELS, JOB_LABEL: NAME}}
+    api.put(f"{PODS}/{item['metadata']['name']}", item)
+    api.logs[item["metadata"]["name"]] = list(lines)
+
+
+def test_jobs_are_listed_with_their_state(lapactl_json, fake_api):
+    put_job(fake_api)
+    put_pod(fake_api, pod(0))
+    put_pod(fake_api, pod(1))
+    put_job(fake_api, "other", conditions={"Succeeded": "done"})
+    rows = lapactl_json("jobs", "list")
+    assert {row["job"]: row["state"] for row in rows} == {NAME: "running", "other": "succeeded"}
+    assert [row["job"] for row in lapactl_json("jobs", "list", "--state", "succeeded")] == ["other"]
+    assert lapactl_json("jobs", "list", "--stage", "laq") == []
+
+
+def test_an_empty_namespace_says_how_to_fill_it(lapactl, fake_api):
+    result = lapactl("jobs", "list")
+    assert result.exit_code == 0
+    assert "lapactl submit" in result.stderr
+
+
+def test_a_job_is_shown_with_its_pods_and_what_happened(lapactl_json, fake_api):
+    uid = put_job(fake_api)["metadata"]["uid"]
+    put_pod(fake_api, pod(0, restarts=2))
+    fake_api.put("/api/v1/namespaces/team/events/e1", event("Created", "it began", uid))
+    fake_api.put("/api/v1/namespaces/team/events/e2", event("Created", "not ours", "another"))
+    shown = lapactl_json("jobs", "show", NAME, "--events")
+    assert shown["nodes"] == 2
+    assert shown["pods"][0]["restarts"] == 2
+    assert [item["message"] for item in shown["events"]] == ["it began"]
+
+
+def test_why_says_one_sentence_and_what_to_do(lapactl, lapactl_json, fake_api):
+    put_job(fake_api)
+    put_pod(fake_api, pending_pod(0, "0/5 nodes are available: 5 Insufficient nvidia.com/gpu."))
+    said = lapactl("jobs", "why", NAME).stdout.splitlines()
+    assert len(said) == 2
+    assert "nvidia.com/gpu" in said[0]
+    assert said[1].startswith("Do: ")
+    assert lapactl_json("jobs", "why", NAME)["state"] == "pending"
+
+
+def test_why_reads_kueue_s_reason_and_the_place_in_the_queue(lapactl_json, fake_api):
+    fake_api.served.add("workloads")
+    manifest = put_job(fake_api, scheduling=Scheduling(queue="research"))
+    manifest["spec"]["runPolicy"]["suspend"] = True
+    record = workload("WaitingForQuota", "insufficient unused quota")
+    record["metadata"]["ownerReferences"][0]["uid"] = manifest["metadata"]["uid"]
+    fake_api.put(f"{WORKLOADS}/w", record)
+    pending = {"items": [{"metadata": {"name": "w"}, "positionInLocalQueue": 1}]}
+    fake_api.rules.append(lambda _, path, __: (200, pending) if path.endswith("/pendingworkloads") else None)
+    assert "queue 'research', 2. in line: its quota is in use" in lapactl_json("jobs", "why", NAME)["why"]
+
+
+def test_why_does_without_what_may_not_be_read(lapactl_json, fake_api):
+    put_job(fake_api)
+    put_pod(fake_api, pod(0))
+    forbidden = status(403, "Forbidden", "no")
+    fake_api.rules.append(lambda _, path, __: forbidden if "events" in path or "workloads" in path else None)
+    assert lapactl_json("jobs", "why", NAME)["state"] == "starting"
+
+
+def test_logs_are_of_all_ranks_or_of_one(lapactl, fake_api):
+    put_job(fake_api)
+    put_pod(fake_api, pod(0), LOG[:1])
+    put_pod(fake_api, pod(1), LOG[1:])
+    assert lapactl("jobs", "logs", NAME).stdout.splitlines() == ["[rank 0] step=7 loss=1", "[rank 1] step=7 loss=2"]
+    assert lapactl("jobs", "logs", NAME, "--rank", 1).stdout.splitlines() == ["[rank 1] step=7 loss=2"]
+    as_json = lapactl("jobs", "logs", NAME, "--output", "json").stdout.splitlines()
+    assert [json.loads(line)["rank"] for line in as_json] == [0, 1]
+
+
+def test_a_digest_is_one_record(lapactl_json, fake_api):
+    put_job(fake_api, conditions={"Failed": "too many restarts"})
+    end = {"exitCode": 5, "finishedAt": "x", "message": "LossNotFinite: the loss became NaN at step=12"}
+    put_pod(fake_api, pod(0, phase="Failed", ended=end))
+    digest = lapactl_json("jobs", "digest", NAME)
+    assert digest["error"].startswith("LossNotFinite")
+    assert digest["last_step"] == 12
+    assert digest["endings"][0]["exit_code"] == 5
+
+
+@pytest.mark.parametrize(("condition", "code"), [("Succeeded", 0), ("Failed", 28)])
+def test_waiting_exits_with_the_job_s_outcome(lapactl, fake_api, condition, code):
+    put_job(fake_api, conditions={condition: "words"})
+    assert lapactl("jobs", "wait", NAME).exit_code == code
+
+
+def test_waiting_no_longer_than_asked(lapactl, fake_api):
+    put_job(fake_api)
+    assert lapactl("jobs", "wait", NAME, "--timeout", "1s").exit_code == 30
+
+
+def test_cancelling_asks_first(lapactl, fake_api):
+    put_job(fake_api)
+    assert lapactl("jobs", "cancel", NAME).exit_code == 1
+    assert f"{JOBS}/{NAME}" in fake_api.objects
+    assert lapactl("jobs", "cancel", NAME, "--yes").exit_code == 0
+    assert f"{JOBS}/{NAME}" not in fake_api.objects
+
+
+def test_suspending_and_resuming_change_the_job(lapactl, fake_api):
+    put_job(fake_api)
+    assert lapactl("jobs", "suspend", NAME).exit_code == 0
+    assert fake_api.objects[f"{JOBS}/{NAME}"]["spec"]["runPolicy"]["suspend"] is True
+    assert lapactl("jobs", "resume", NAME).exit_code == 0
+    assert fake_api.objects[f"{JOBS}/{NAME}"]["spec"]["runPolicy"]["suspend"] is False
+
+
+def test_a_queued_job_is_suspended_through_kueue_which_would_undo_anything_else(lapactl, fake_api):
+    fake_api.served.add("workloads")
+    manifest = put_job(fake_api, scheduling=Scheduling(queue="research"))
+    assert QUEUE_LABEL in manifest["metadata"]["labels"]
+    record = workload("Admitted", reserved="True")
+    record["metadata"]["ownerReferences"][0]["uid"] = manifest["metadata"]["uid"]
+    fake_api.put(f"{WORKLOADS}/w", record)
+    assert lapactl("jobs", "suspend", NAME).exit_code == 0
+    assert fake_api.objects[f"{WORKLOADS}/w"]["spec"]["active"] is False
+    assert "suspend" not in fake_api.objects[f"{JOBS}/{NAME}"]["spec"]["runPolicy"]
+
+
+def test_a_finished_job_cannot_be_suspended(lapactl, fake_api):
+    put_job(fake_api, conditions={"Succeeded": "done"})
+    assert lapactl("jobs", "suspend", NAME).exit_code == 20
+
+
+def test_garbage_is_finished_trainjobs_and_configurations_without_a_job(lapactl_json, fake_api):
+    labels = {**MANAGED_LABELS, JOB_LABEL: "gone"}
+    trainjobs = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/team/trainjobs"
+    old = "2026-01-01T00:00:00Z"
+    for name, conditions in (("done", {"Complete": "x"}), ("running", {})):
+        manifest = job("trainjob", conditions=conditions)
+        manifest["metadata"] |= {"name": name, "namespace": "team", "creationTimestamp": old}
+        fake_api.put(f"{trainjobs}/{name}", manifest)
+    put_job(fake_api, conditions={"Succeeded": "has a time to live"})
+    fake_api.put(f"{CONFIGS}/gone", {"kind": "ConfigMap", "metadata": {"labels": labels, "creationTimestamp": old}})
+    fake_api.put(f"{CONFIGS}/young", {"kind": "ConfigMap", "metadata": {"labels": labels}})
+    removed = lapactl_json("jobs", "gc", "--yes")
+    assert [(item["kind"], item["name"]) for item in removed] == [("TrainJob", "done"), ("ConfigMap", "gone")]
+    assert f"{trainjobs}/running" in fake_api.objects
+    assert f"{CONFIGS}/young" in fake_api.objects
+
+
+@pytest.mark.parametrize("command", ["show", "why", "digest", "logs", "wait", "cancel", "suspend", "resume"])
+def test_a_job_that_is_not_there_is_told(lapactl, fake_api, command):
+    result = lapactl("jobs", command, "nope")
+    assert result.exit_code == 26
+    assert "'nope'" in result.stderr
+
+
+@pytest.mark.parametrize(("option", "value"), [("--since", "yesterday"), ("--since", "5 m")])
+def test_a_time_that_is_none_is_told(lapactl, fake_api, option, value):
+    result = lapactl("jobs", "logs", NAME, option, value)
+    assert result.exit_code == 2
+    assert "15m" in result.stderr
