@@ -35,6 +35,11 @@ def against_collapse(config: LaqConfig, *, fell: bool, hardly_moves: bool) -> tu
         ))  # fmt: skip
     if isinstance(quantizer, NsvqConfig | VqEmaConfig):
         changes.append(_revival(quantizer.revival, config.fit.steps))
+    if config.health.on_collapse != "repair":
+        changes.append(Change(
+            sets=("laq.health.on_collapse=repair",), now=config.health.on_collapse,
+            why="A collapse is then mended while it trains, or stops the run instead of spending the rest of it.",
+        ))  # fmt: skip
     if fell:
         changes.append(slower(config))
     if not hardly_moves:

@@ -23,7 +23,7 @@ def usage_chart(stage: StageSummary, run: RunConfig, health: CodeHealth) -> Mark
     since = None if health.since is None else Reference(value=health.since, label=f"collapsed: step {health.since:,}")
     return draw(
         Chart(title="Codes in use (perplexity)", series=usage, unit=f"of {size}", low=0.0, high=float(size),
-              references=(_collapse_line(run),), since=since, styles=SPLITS)
+              references=(_collapse_line(run.laq.health.min_perplexity),), since=since, styles=SPLITS)
     )  # fmt: skip
 
 
@@ -32,7 +32,7 @@ def codebook_charts(stage: StageSummary | None, run: RunConfig, health: CodeHeal
     if stage is None or health.verdict == "no codes":
         return []
     model, history = run.laq.model, stage.history
-    size, line = model.codebook_size, _collapse_line(run)
+    size, line = model.codebook_size, _collapse_line(run.laq.health.min_perplexity)
     positions = {f"position {place}": points for place, points in sorted(perplexity_per_position(stage).items())}
     shares = {"dead codes": "dead_share", "latent actions seen": "joint_coverage"}
     probes = {name.removeprefix("validation/probe_r2/"): p for name, p in history.items() if "/probe_r2/" in name}
@@ -44,7 +44,7 @@ def codebook_charts(stage: StageSummary | None, run: RunConfig, health: CodeHeal
         Chart(title="Perplexity per position", series=positions, unit=f"of {size}", low=0.0, high=float(size),
               references=(line,)),
         Chart(title="Latent actions in use", series=joint, unit=f"of {size**model.codes_per_pair:,}", low=0.0,
-              references=(line,), styles=SPLITS),
+              references=(_collapse_line(run.laq.health.min_joint_perplexity),), styles=SPLITS),
         Chart(title="Dead codes, joint coverage", series=_validation(stage, shares), unit="share", low=0.0, high=1.0),
         Chart(title="Codes revived", series=revived, unit="since the last check", low=0.0),
         Chart(title="Error relative to copying the frame", series=relative, low=0.0,
@@ -77,8 +77,7 @@ def curve_groups(stage: StageSummary) -> tuple[list[Markup], list[Markup]]:
     return shown, behind
 
 
-def _collapse_line(run: RunConfig) -> Reference:
-    limit = run.laq.health.min_perplexity
+def _collapse_line(limit: float) -> Reference:
     return Reference(value=limit, label=f"collapsed below {limit:g}")
 
 

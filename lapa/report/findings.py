@@ -148,7 +148,7 @@ def _reached(summary: RunSummary, stage: StageSummary) -> str:
     stopped = ""
     health = summary.config.laq.health
     if stage.stage == "laq" and health.on_collapse != "warn":
-        since, _ = collapsed_since(stage, health.min_perplexity)
+        since, _ = collapsed_since(stage, health)
         stopped = ", where the collapse alarm stops it" if since is not None else ""
     return (
         f"stage {stage.stage} has come to step {last:,} of {getattr(summary.config, stage.stage).fit.steps:,}{stopped}"

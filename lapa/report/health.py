@@ -1,11 +1,13 @@
 """Whether the codes are in use, since when they are not, and what to do about it."""
 
 import re
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from lapa.config.run import RunConfig
+from lapa.config.stages import HealthConfig
 from lapa.report.changes import Change, against_collapse, against_dead_codes, longer
 from lapa.report.summary import Series, StageSummary
 
@@ -56,7 +58,7 @@ def judge(stage: StageSummary | None, run: RunConfig) -> CodeHealth:
     if stage is None or perplexity is None:
         return CodeHealth(verdict="unknown", headline="The latent-action model has not been trained and validated yet.")
     joint = validation_value(stage, "joint_perplexity")
-    if _is_collapsed(perplexity if joint is None else min(perplexity, joint), run.laq.health.min_perplexity):
+    if _is_collapsed({"perplexity": perplexity, "joint_perplexity": joint}, run.laq.health):
         return _collapsed(stage, run, perplexity, joint)
     used = _used(stage, perplexity, size)
     if weaknesses := _weaknesses(stage, run, perplexity):
@@ -68,26 +70,29 @@ def judge(stage: StageSummary | None, run: RunConfig) -> CodeHealth:
     return CodeHealth(verdict="healthy", headline=f"The codebook is healthy: {used}, and every position is in use.")
 
 
-def collapsed_since(stage: StageSummary, limit: float) -> tuple[int | None, bool]:
-    """Step from which every validation was below the limit, and whether an earlier one was above it."""
-    lowest: dict[int, float] = {}
-    for name in ("validation/perplexity", "validation/joint_perplexity"):
-        for step, value in stage.history.get(name, []):
-            lowest[step] = min(value, lowest.get(step, value))
+def collapsed_since(stage: StageSummary, health: HealthConfig) -> tuple[int | None, bool]:
+    """Step from which every validation was below a line, and whether an earlier one was above both."""
+    seen: dict[int, dict[str, float | None]] = {}
+    for name in ("perplexity", "joint_perplexity"):
+        for step, value in stage.history.get(f"validation/{name}", []):
+            seen.setdefault(step, {})[name] = value
     since = None
-    for step in sorted(lowest, reverse=True):
-        if not _is_collapsed(lowest[step], limit):
+    for step in sorted(seen, reverse=True):
+        if not _is_collapsed(seen[step], health):
             return since, True
         since = step
     return since, False
 
 
-def _is_collapsed(perplexity: float, limit: float) -> bool:
-    return perplexity < limit or perplexity <= 1.0
+def _is_collapsed(values: Mapping[str, float | None], health: HealthConfig) -> bool:
+    """As the alarm in training sees it; a perplexity of 1 is a collapse wherever the lines are."""
+    lines = {"perplexity": health.min_perplexity, "joint_perplexity": health.min_joint_perplexity}
+    found = [(value, line) for name, line in lines.items() if (value := values.get(name)) is not None]
+    return any(value < line or value <= 1.0 for value, line in found)
 
 
 def _collapsed(stage: StageSummary, run: RunConfig, perplexity: float, joint: float | None) -> CodeHealth:
-    since, fell = collapsed_since(stage, run.laq.health.min_perplexity)
+    since, fell = collapsed_since(stage, run.laq.health)
     best = max((value for _, value in stage.history.get("validation/perplexity", [])), default=perplexity)
     copied = validation_value(stage, "copy_error")
     actions = f"{perplexity if joint is None else joint:.1f}"
