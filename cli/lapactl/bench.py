@@ -37,6 +37,9 @@ def tabletop(
         str | None, typer.Option("--results", metavar="DIR", help="Where the tables go; WORK/results by default.")
     ] = None,
     is_tracked: TrackOption = False,
+    is_table_only: Annotated[
+        bool, typer.Option("--table-only", help="Write the table of what is made, and start nothing.")
+    ] = False,
     is_dry: DryOption = False,
     output: OutputOption = OutputFormat.TEXT,
 ) -> None:
@@ -49,7 +52,8 @@ def tabletop(
 
     request = Request(
         settings=settings, methods=methods, seeds=seeds, size=size, jobs=jobs, is_validation=is_validation,
-        overrides=overrides, work=work, results=results, is_tracked=is_tracked, is_dry=is_dry,
+        overrides=overrides, work=work, results=results, is_tracked=is_tracked, is_table_only=is_table_only,
+        is_dry=is_dry,
     )  # fmt: skip
     run_tabletop(request, output)
 

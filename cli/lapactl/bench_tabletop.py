@@ -36,6 +36,7 @@ class Request:
     work: str | None
     results: str | None
     is_tracked: bool
+    is_table_only: bool
     is_dry: bool
 
 
@@ -47,7 +48,9 @@ def run_tabletop(request: Request, output: OutputFormat) -> None:
     if request.is_dry:
         print_jobs(out, arms)
         return
-    failures = make_jobs(arms, work_url=study.work_url, slots=request.jobs, out=out)
+    failures: dict[str, str] = {}
+    if not request.is_table_only:
+        failures = make_jobs(arms, work_url=study.work_url, slots=request.jobs, out=out)
     table = table_of(study, arms, failures, command=repeatable_command(request))
     where = write_table(table, Path(request.results or f"{study.work_url}/results"), name=file_name(study))
     tell(out, table, where)

@@ -137,8 +137,11 @@ class Scheduler:
             if not self._running:
                 self._start(*ingests[0])
             return
-        # Longest chains first, so that no long one is left over at the end.
-        for number, chain, stage in sorted(waiting, key=lambda item: item[1].done - len(item[1].keys)):
+        # Seed after seed, so that a study that is stopped has whole ones. Of one seed the longest chains first, so
+        # that no long one is left over.
+        for number, chain, stage in sorted(
+            waiting, key=lambda item: (item[1].job.run.seed, item[1].done - len(item[1].keys))
+        ):
             if not self._free:
                 return
             if self._folder(number, stage) not in self._running:
