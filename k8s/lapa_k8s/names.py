@@ -5,9 +5,9 @@ import json
 import re
 from typing import Any
 
-MAX_NAME = 50
-"""Of a job. Pods and their Services are called `<job>-worker-<i>`, TrainJob's `<job>-node-0-<i>-<5 letters>`, and a
-Service name is a DNS label of at most 63 characters."""
+MAX_NAME = 45
+"""Of a job. What operators derive from it must be a DNS label of at most 63 characters: a PyTorchJob's pods and
+Services are `<job>-worker-<i>`, a TrainJob's pods `<job>-node-0-<i>-<5 letters>`."""
 LABEL_DOMAIN = "lapa.dev"
 
 STAGE_LABEL = f"{LABEL_DOMAIN}/stage"
@@ -25,7 +25,7 @@ MANAGED_SELECTOR = ",".join(f"{name}={value}" for name, value in MANAGED_LABELS.
 
 
 def job_name(run: str, stage: str, content_hash: str, attempt: str = "") -> str:
-    """`<run>-<stage>-<hash>`: a DNS-1035 label of at most 50 characters, the run's name cut where it is too long.
+    """`<run>-<stage>-<hash>`: a DNS-1035 label of at most 45 characters, the run's name cut where it is too long.
 
     `attempt` tells two submissions of the same content apart.
     """

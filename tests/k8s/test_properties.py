@@ -65,7 +65,8 @@ def test_names_are_dns_labels_that_leave_room_for_the_pods(run: str, stage: str,
     name = job_name(run, stage, content, "a1b2")
     assert re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name)
     assert len(name) <= MAX_NAME
-    assert len(f"{name}-worker-511") <= 63
+    assert len(f"{name}-worker-999") <= 63
+    assert len(f"{name}-node-0-999-abcde") <= 63
     assert name.endswith(f"-{stage}-{content[:8]}-a1b2")
 
 

@@ -12,7 +12,8 @@ from job_specs import GOLDEN
 
 from lapa_k8s.rendering.manifests import render
 
-VERSIONS = ("1.31", "1.34", "1.37")
+VERSIONS = ("1.31", "1.37")
+"""Trainer v2 needs the first; the last is the newest known."""
 CRDS = Path(__file__).parent / "crds"
 
 
