@@ -14,7 +14,7 @@ from lapactl.main import app
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-GROUPS = ("config", "data", "models", "bench", "analyze")
+GROUPS = ("config", "data", "models", "bench", "analyze", "jobs")
 
 
 def shown_commands() -> list[str]:
