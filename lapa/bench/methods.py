@@ -48,8 +48,6 @@ def _scratch(size: StudySize, setting: Setting, base: RunConfig) -> dict[str, An
 def _labelled_actions(size: StudySize, setting: Setting, base: RunConfig) -> dict[str, Any]:
     return {
         "laq.labeller": "inverse-dynamics",
-        "laq.inverse_dynamics.fit.steps": size.inverse_dynamics_steps,
-        "laq.inverse_dynamics.fit.validate_every": max(1, size.inverse_dynamics_steps // 2),
         "pretrain.target": {"kind": "labelled-actions", "head": HEAD.model_dump(mode="json")},
         "finetune.keep_head": True,
     }

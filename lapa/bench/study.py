@@ -80,6 +80,7 @@ def _base(study: Study, size: StudySize, setting: Setting, seed: int) -> RunConf
             # No gate: it would read the demonstrations, which differ between settings, and stop methods at other steps.
             "laq.gate": None,
             **_steps("laq", size.laq_steps, validations=4),
+            **_steps("laq.inverse_dynamics", size.inverse_dynamics_steps, validations=2),
             **_steps("pretrain", size.pretrain_steps, validations=3),
             **_steps("finetune", size.finetune_steps, validations=1),
             "pretrain.fit.schedule.warmup_steps": min(50, size.pretrain_steps // 4),

@@ -119,9 +119,13 @@ def test_a_cell_holds_at_least_a_hundred_episodes(size: str):
     assert chosen.episodes * chosen.seeds / len(SPLITS) >= 100
 
 
+IDM = {"laq.inverse_dynamics.fit.steps": 5}
+
+
 def test_a_setting_on_the_command_line_reaches_every_method_that_knows_it():
-    study = Study(size="tiny", seeds=1, overrides={"pretrain.backbone.width": 24, "finetune.fit.steps": 7})
+    study = Study(size="tiny", seeds=1, overrides={"pretrain.backbone.width": 24, "finetune.fit.steps": 7, **IDM})
     for arm in arms_of(study):
+        assert arm.run.laq.inverse_dynamics.fit.steps == 5
         if arm.method == "scratch":
             assert arm.run.finetune.backbone.width == 24
             assert arm.run.pretrain is None
