@@ -10,11 +10,12 @@ from lapa_k8s.client import Cluster
 from lapa_k8s.following import follow_logs, wait_for_end
 from lapa_k8s.parts import Operator
 from lapa_k8s.rendering.manifests import Submission, render, to_yaml
-from lapa_k8s.submission import check, detect_operator, submit
+from lapa_k8s.submission import check, detect_operator, find_submitted, submit
 from lapactl.output import Output
 from lapactl.submit_inputs import check_inputs
 from lapactl.submit_job import PlannedJob, Request, plan_job
 from lapactl.submit_settings import Flag, Settings, resolve_settings
+from lapactl.submit_tracking import announced
 
 OFFLINE_OPERATOR: Operator = "pytorchjob"
 """What a dry run without a cluster shows when nobody says who runs the pods."""
@@ -62,7 +63,13 @@ def submit_stage(out: Output, request: Request, wishes: Wishes) -> None:
 
 def _send(out: Output, cluster: Cluster, settings: Settings, planned: PlannedJob, wishes: Wishes) -> None:
     spec = planned.spec
-    submitted = submit(cluster, spec)
+    link = None
+    if (submitted := find_submitted(cluster, spec)) is None:
+        with announced(out, planned.run, spec) as tracked:
+            if tracked is not None:
+                spec = spec.model_copy(update={"tracking_run_id": tracked.run_id})
+                link = tracked.url
+            submitted = submit(cluster, spec)
     out.record(
         {
             "job": spec.name,
@@ -75,6 +82,8 @@ def _send(out: Output, cluster: Cluster, settings: Settings, planned: PlannedJob
             "queue": spec.scheduling.queue,
             "created": submitted.is_new,
             "state": submitted.state.state,
+            "mlflow_run_id": submitted.tracking_run_id,
+            "mlflow": link,
         }
     )
     if not submitted.is_new:

@@ -6,7 +6,7 @@ from lapa_k8s.base import Manifest
 from lapa_k8s.client import Cluster
 from lapa_k8s.errors import ClusterError, KindNotServed, NameTaken, NotFound
 from lapa_k8s.kinds import CONFIG_MAP, JOB_KINDS, POD, PYTORCHJOB, TRAINJOB, Kind
-from lapa_k8s.names import CONTENT_ANNOTATION, JOB_LABEL
+from lapa_k8s.names import CONTENT_ANNOTATION, JOB_LABEL, TRACKING_ANNOTATION
 from lapa_k8s.parts import Operator
 from lapa_k8s.rendering.manifests import render
 from lapa_k8s.spec import JobSpec
@@ -20,6 +20,8 @@ class Submitted(NamedTuple):
     is_new: bool
     """False where this very job was there before."""
     state: JobState
+    tracking_run_id: str | None
+    """MLflow run that its submitter opened."""
 
 
 def detect_operator(cluster: Cluster) -> Operator:
@@ -56,9 +58,8 @@ def submit(cluster: Cluster, spec: JobSpec) -> Submitted:
     deleted with it. Whatever fails on the way, what was created here is removed again.
     """
     kind = JOB_KINDS[spec.operator]
-    existing = cluster.find(kind, spec.namespace, spec.name)
-    if existing is not None:
-        return _known(cluster, kind, existing, spec)
+    if (known := find_submitted(cluster, spec)) is not None:
+        return known
     manifests = render(spec)
     made_config = _create_config(cluster, manifests.config_map, spec)
     job: Manifest | None = None
@@ -68,17 +69,27 @@ def submit(cluster: Cluster, spec: JobSpec) -> Submitted:
     except BaseException:
         _undo(cluster, kind, spec, job is not None, made_config)
         raise
-    return Submitted(kind=kind.kind, is_new=True, state=state_of({**job, "kind": kind.kind}, []))
+    return _submitted(kind, job, is_new=True, state=state_of({**job, "kind": kind.kind}, []))
 
 
-def _known(cluster: Cluster, kind: Kind, existing: Manifest, spec: JobSpec) -> Submitted:
+def find_submitted(cluster: Cluster, spec: JobSpec) -> Submitted | None:
+    """The job of an earlier submission of the same content. Raises NameTaken where the name is somebody else's."""
+    kind = JOB_KINDS[spec.operator]
+    existing = cluster.find(kind, spec.namespace, spec.name)
+    if existing is None:
+        return None
     if (existing["metadata"].get("annotations") or {}).get(CONTENT_ANNOTATION) != spec.content:
         raise NameTaken(
             f"{kind.kind} '{spec.name}' in namespace '{spec.namespace}' is somebody else's. "
             "Add --new for a name of its own"
         )
     pods = cluster.select(POD, spec.namespace, labels=f"{JOB_LABEL}={spec.name}")
-    return Submitted(kind=kind.kind, is_new=False, state=state_of(existing, pods))
+    return _submitted(kind, existing, is_new=False, state=state_of(existing, pods))
+
+
+def _submitted(kind: Kind, job: Manifest, *, is_new: bool, state: JobState) -> Submitted:
+    annotations = job["metadata"].get("annotations") or {}
+    return Submitted(kind.kind, is_new, state, annotations.get(TRACKING_ANNOTATION))
 
 
 def _create_config(cluster: Cluster, config_map: Manifest, spec: JobSpec) -> bool:

@@ -10,6 +10,7 @@ import yaml
 from fake_api import FakeApi, running_fake_api, status
 
 from lapa.config.load import load_run, resolve
+from lapa.tracking.announce import AnnouncedRun
 
 PROFILE = """
 namespace: team
@@ -169,6 +170,41 @@ def test_a_submission_creates_one_job_and_says_what_to_do_next(lapactl, profile,
     assert "--new submits it again" in again.stderr
     lapactl("submit", "pretrain", "--nodes", 8, "--cluster", "prod", "--new")
     assert len(fake_api.objects) == 4
+
+
+@pytest.fixture
+def mlflow_runs(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """State of each MLflow run by its id, as a server would have it; the real one is met in tests/tracking."""
+    runs: dict[str, str] = {}
+
+    def announce(*_: Any, **__: Any) -> AnnouncedRun:
+        runs["run-1"] = "SCHEDULED"
+        return AnnouncedRun("run-1", "https://mlflow.example/#/experiments/1/runs/run-1")
+
+    monkeypatch.setattr("lapactl.submit_tracking.fingerprint", lambda run, stage: "abc")
+    monkeypatch.setattr("lapactl.submit_tracking.announce_run", announce)
+    monkeypatch.setattr(
+        "lapactl.submit_tracking.withdraw_run", lambda *_, run_id, **__: runs.update({run_id: "KILLED"})
+    )
+    return runs
+
+
+def test_the_run_s_page_is_there_from_the_start(lapactl, profile, fake_api, inputs, mlflow_runs):
+    command = ("submit", "pretrain", "--nodes", 8, "--cluster", "prod", "--output", "json")
+    said = json.loads(lapactl(*command).stdout)
+    assert said["mlflow"].endswith("/runs/run-1")
+    job = next(item for path, item in fake_api.objects.items() if "/pytorchjobs/" in path)
+    assert '{"name": "MLFLOW_RUN_ID", "value": "run-1"}' in json.dumps(job)
+    mlflow_runs.clear()
+    assert json.loads(lapactl(*command).stdout)["mlflow_run_id"] == "run-1"
+    assert mlflow_runs == {}, "a job that is there already needs no run"
+
+
+def test_a_run_whose_job_is_refused_does_not_stay_open(lapactl, profile, fake_api, inputs, mlflow_runs):
+    refused = status(403, "Forbidden", "no")
+    fake_api.rules.append(lambda method, path, _: refused if method == "POST" and "pytorchjobs" in path else None)
+    assert lapactl("submit", "pretrain", "--nodes", 8, "--cluster", "prod").exit_code == 22
+    assert mlflow_runs == {"run-1": "KILLED"}
 
 
 def test_a_server_side_dry_run_stores_nothing(lapactl, profile, fake_api):
