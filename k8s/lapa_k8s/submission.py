@@ -45,9 +45,12 @@ def serves(cluster: Cluster, kind: Kind) -> bool:
 
 
 def check(cluster: Cluster, spec: JobSpec) -> None:
-    """Server-side dry run: everything the server does but storing. Raises what it would refuse."""
+    """Server-side dry run: everything the server does but storing. Raises what it would refuse; a job that is there
+    already was accepted once."""
+    if find_submitted(cluster, spec) is not None:
+        return
     manifests = render(spec)
-    cluster.create(CONFIG_MAP, spec.namespace, manifests.config_map, is_dry_run=True)
+    _create_config(cluster, manifests.config_map, spec, is_dry_run=True)
     cluster.create(JOB_KINDS[spec.operator], spec.namespace, manifests.job, is_dry_run=True)
 
 
@@ -92,10 +95,10 @@ def _submitted(kind: Kind, job: Manifest, *, is_new: bool, state: JobState) -> S
     return Submitted(kind.kind, is_new, state, annotations.get(TRACKING_ANNOTATION))
 
 
-def _create_config(cluster: Cluster, config_map: Manifest, spec: JobSpec) -> bool:
+def _create_config(cluster: Cluster, config_map: Manifest, spec: JobSpec, *, is_dry_run: bool = False) -> bool:
     """Whether it was created here; one of the same content, left by a submission that broke off, is as good."""
     try:
-        cluster.create(CONFIG_MAP, spec.namespace, config_map)
+        cluster.create(CONFIG_MAP, spec.namespace, config_map, is_dry_run=is_dry_run)
         return True
     except NameTaken:
         found = cluster.get(CONFIG_MAP, spec.namespace, spec.name)

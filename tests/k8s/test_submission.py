@@ -82,6 +82,14 @@ def test_a_server_side_dry_run_sends_both_and_stores_nothing(fake_api: FakeApi, 
     assert fake_api.objects == {}
 
 
+def test_a_job_that_is_there_passes_a_dry_run(fake_api: FakeApi, cluster: Cluster):
+    submit(cluster, SPEC)
+    check(cluster, SPEC)
+    del fake_api.objects[f"{JOBS}/{SPEC.name}"]
+    check(cluster, SPEC)
+    assert f"{JOBS}/{SPEC.name}" not in fake_api.objects
+
+
 @pytest.mark.parametrize(
     ("answer", "error", "words"),
     [
