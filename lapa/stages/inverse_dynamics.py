@@ -9,7 +9,7 @@ from lapa.models.inverse_dynamics.model import InverseDynamicsModel, InverseDyna
 from lapa.models.vla.action_space import dimension_names
 from lapa.stages.context import Stage
 from lapa.stages.training import train
-from lapa.tracking.registry import LAQ_MODEL
+from lapa.tracking.registry import INVERSE_DYNAMICS_MODEL
 from lapa.training.tasks.inverse_dynamics import InverseDynamicsTask
 
 
@@ -31,7 +31,7 @@ def train_inverse_dynamics(stage: Stage, config: LaqConfig) -> None:
         outputs={"model": model},
         metrics=result.metrics,
         messages=task.verdicts(result.metrics),
-        registered=stage.register(LAQ_MODEL, model, result.metrics),
+        registered=stage.register(INVERSE_DYNAMICS_MODEL, model, result.metrics),
     )
 
 

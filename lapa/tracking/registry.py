@@ -21,7 +21,10 @@ from lapa.tracking.mlflow_client import import_mlflow, is_refusal, open_client, 
 
 logger = logging.getLogger(__name__)
 
-LAQ_MODEL, VLA_MODEL, POLICY_MODEL = MODEL_NAMES = ("lapa-laq", "lapa-vla", "lapa-policy")
+LAQ_MODEL = "lapa-laq"
+INVERSE_DYNAMICS_MODEL = "lapa-inverse-dynamics"
+VLA_MODEL = "lapa-vla"
+POLICY_MODEL = "lapa-policy"
 DIGEST_TAG = "lapa.digest"
 INPUTS_TAG = "lapa.inputs"
 ALIAS_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,254}")

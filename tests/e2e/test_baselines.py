@@ -1,12 +1,13 @@
 """The benchmark's baselines as settings of the same programs, made in the order in which `lapactl run` makes them."""
 
+import shutil
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lapa.config.load import load_run
+from lapa.config.load import arms, changed, load_run
 from lapa.config.run import RunConfig
 from lapa.stages.plan import PlannedStage, finished, plan
 from lapa.stages.results import StageResult
@@ -117,8 +118,22 @@ def test_every_arm_ends_in_a_policy_that_is_evaluated(study):
 
 def test_a_finished_study_plans_the_same_folders_again(study):
     run, made = study
-    assert {item.stage: None for item in plan(run)}
     assert all(result_of(item).folder == made[item.stage, item.name].folder for item in plan(run))
+
+
+def test_each_labeller_is_registered_under_a_name_of_its_own(study, store: Path, tmp_path: Path):
+    """Versions of one name are versions of one thing: an alias must not pass from codes to actions."""
+    run, _ = study
+    shutil.copyfile(store, tmp_path / "mlflow.db")
+    names = []
+    for arm in ("tiny", "vpt"):
+        changes = {"work_url": str(tmp_path), "tracking.enabled": True}
+        tracked = changed(arms(run)[run.name if arm == "tiny" else arm], changes)
+        import_module("lapa.stages.laq").main(tracked)
+        result = finished(tracked, "laq")
+        assert result is not None
+        names.append(result.tracking["model"])
+    assert names == ["lapa-laq", "lapa-inverse-dynamics"]
 
 
 def test_codes_are_learned_alike_from_videos_with_and_without_actions(tmp_path: Path):
