@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, assert_never
+from typing import Any, Literal, Protocol, TypeVar, assert_never
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -30,7 +30,20 @@ ENCODING = VideoEncoding(crf=12, keyframe_seconds=1.0, preset="superfast")
 """Better and faster than usual: small motions must survive in few pixels, and the clips are tiny anyway."""
 MANIFEST = "recording.json"
 
+MAX_ATTEMPTS = 1000
+"""Experts succeed nearly always: one that fails so often at one episode meets noise that it cannot correct."""
+
 RecordingKind = Literal["videos", "demonstrations"]
+
+
+class Attempt(Protocol):
+    """An episode of an expert, whichever simulator's."""
+
+    @property
+    def success(self) -> bool: ...
+
+
+AnyAttempt = TypeVar("AnyAttempt", bound=Attempt)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +134,21 @@ def record(folder: Path, recording: Recording, *, workers: int | None = None) ->
         case _:
             assert_never(recording.kind)
     return _finish(folder, recording, recorded)
+
+
+def first_success(attempt: Callable[[int], AnyAttempt]) -> tuple[AnyAttempt, int]:
+    """The first success of `attempt(0)`, `attempt(1)`, …, and how many failures came before it.
+
+    Raises ConfigError where there is none within `MAX_ATTEMPTS`.
+    """
+    for number in range(MAX_ATTEMPTS):
+        played = attempt(number)
+        if played.success:
+            return played, number
+    raise ConfigError(
+        f"The expert failed {MAX_ATTEMPTS} times at one episode: its actions are disturbed more than it can correct. "
+        "Lower the source's action_noise (0.2 by default)."
+    )
 
 
 def _begin(folder: Path, recording: Recording) -> RecordingSummary | None:

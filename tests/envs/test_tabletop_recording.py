@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -10,7 +11,7 @@ import pytest
 from lapa.config.data import TabletopSource
 from lapa.config.tabletop import ALL_KINDS, Distractors, TabletopScene, TabletopTasks
 from lapa.data.video import decode, encode_mp4
-from lapa.envs.recording import ENCODING, MANIFEST
+from lapa.envs.recording import ENCODING, MANIFEST, MAX_ATTEMPTS, first_success
 from lapa.envs.tabletop.drawing import draw
 from lapa.envs.tabletop.embodiments import embodiment_of
 from lapa.envs.tabletop.instructions import parse_instruction
@@ -41,6 +42,13 @@ def test_videos_read_back_with_their_instructions_and_no_actions(tmp_path: Path)
     lengths = [len(list(decode(tmp_path / name))) for name in instructions]
     assert sum(lengths) == summary.frames and summary.episodes == 6 and min(lengths) > 4
     assert {path.suffix for path in tmp_path.iterdir()} == {".mp4", ".json"}
+
+
+def test_an_expert_that_never_succeeds_ends_the_recording_with_what_to_change():
+    outcomes = iter([False, False, True])
+    assert first_success(lambda attempt: SimpleNamespace(success=next(outcomes), number=attempt))[1] == 2
+    with pytest.raises(ConfigError, match=rf"failed {MAX_ATTEMPTS} times .*Lower the source's action_noise"):
+        first_success(lambda attempt: SimpleNamespace(success=False))
 
 
 def test_small_motions_survive_the_encoding(tmp_path: Path):

@@ -11,7 +11,7 @@ from lapa.envs.metaworld.library import load_library
 from lapa.envs.metaworld.rollouts import Rollout, expert_rollout, film
 from lapa.envs.metaworld.tasks import INSTRUCTIONS
 from lapa.envs.metaworld.world import ACTION_NAMES, FPS, STATE_NAMES
-from lapa.envs.recording import PlayedEpisode, Recording, RecordingKind, RecordingSummary
+from lapa.envs.recording import PlayedEpisode, Recording, RecordingKind, RecordingSummary, first_success
 from lapa.envs.recording import record as record_episodes
 
 _VERSION = 1
@@ -56,11 +56,9 @@ def _play(source: MetaWorldSource, index: int) -> PlayedEpisode:
 def _successful_rollout(source: MetaWorldSource, index: int) -> tuple[Rollout, int]:
     """Episode `index`, and how many failures came before it; tasks take turns."""
     task = source.tasks[index % len(source.tasks)]
-    attempt = 0
-    while True:
+
+    def play(attempt: int) -> Rollout:
         rng = np.random.default_rng((_STREAMS[source.record], source.seed, index, attempt))
-        state = int(rng.integers(FIRST_STATE, 2**62))
-        rollout = expert_rollout(task, state, rng, noise=source.action_noise)
-        if rollout.success:
-            return rollout, attempt
-        attempt += 1
+        return expert_rollout(task, int(rng.integers(FIRST_STATE, 2**62)), rng, noise=source.action_noise)
+
+    return first_success(play)

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from lapa.config.data import TabletopSource
-from lapa.envs.recording import PlayedEpisode, Recording, RecordingKind, RecordingSummary
+from lapa.envs.recording import PlayedEpisode, Recording, RecordingKind, RecordingSummary, first_success
 from lapa.envs.recording import record as record_episodes
 from lapa.envs.tabletop.drawing import draw
 from lapa.envs.tabletop.embodiments import embodiment_of
@@ -68,17 +68,16 @@ def successful_rollout(source: TabletopSource, index: int) -> tuple[Rollout, int
     """Episode `index`, and how many failures came before it; task kinds and splits take turns."""
     scene, embodiment = source.scene, embodiment_of(source.scene.world)
     asked = cells(source.tasks, scene.objects)
-    attempt = 0
-    while True:
+
+    def play(attempt: int) -> Rollout:
         rng = np.random.default_rng((_STREAMS[source.record], source.seed, index, attempt))
         start = random_start(rng, asked[index % len(asked)], scene.objects, source.tasks.wordings)
-        rollout = play_oracle(
+        return play_oracle(
             start,
             rng,
             physics=embodiment.physics,
             noise=source.action_noise,
             max_steps=embodiment.step_limit(MAX_STEPS),
         )
-        if rollout.success:
-            return rollout, attempt
-        attempt += 1
+
+    return first_success(play)
