@@ -75,7 +75,7 @@ def can_escape(state: State, task: Separate, way: np.ndarray) -> bool:
     on_table = bool((end > BLOCK_RADIUS).all() and (end < 1 - BLOCK_RADIUS).all())
     has_stand = bool((stand > STUDIO.pusher_radius).all() and (stand < 1 - STUDIO.pusher_radius).all())
     others = [state.position(name) for name in state.names if name not in objects_of(task)]
-    return on_table and has_stand and all(_to_segment(other, stand, end) > _CLEAR_PATH for other in others)
+    return on_table and has_stand and all(distance_to_segment(other, stand, end) > _CLEAR_PATH for other in others)
 
 
 def _with_neighbours(rng: np.random.Generator, blocks: np.ndarray, moved: int, fixed: int) -> np.ndarray:
@@ -126,12 +126,12 @@ def _is_way_clear(state: State, task: Task, target: np.ndarray, least: float) ->
     """Whether the block is at least so far from its target, and no other one lies in between."""
     block = state.position(task.block)
     others = [state.position(name) for name in state.names if name != task.block]
-    is_clear = all(_to_segment(other, block, target) > _CLEAR_PATH for other in others)
+    is_clear = all(distance_to_segment(other, block, target) > _CLEAR_PATH for other in others)
     return bool(np.linalg.norm(target - block) > least) and is_clear
 
 
-def _to_segment(point: np.ndarray, start: np.ndarray, end: np.ndarray) -> float:
-    """Distance of a point from the straight way between two others."""
+def distance_to_segment(point: np.ndarray, start: np.ndarray, end: np.ndarray) -> float:
+    """Distance of a point from the straight way between two others, in table units."""
     line = end - start
     share = float(np.clip((point - start) @ line / max(float(line @ line), 1e-12), 0, 1))
     return float(np.linalg.norm(start + share * line - point))

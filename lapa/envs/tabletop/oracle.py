@@ -5,7 +5,7 @@ from typing import assert_never
 
 import numpy as np
 
-from lapa.envs.tabletop.layouts import escapes
+from lapa.envs.tabletop.layouts import distance_to_segment, escapes
 from lapa.envs.tabletop.tasks import (
     DIRECTIONS,
     PushBeside,
@@ -135,9 +135,7 @@ def _turn(start: np.ndarray, end: np.ndarray) -> float:
 
 def _is_between(pusher: np.ndarray, goal: np.ndarray, obstacle: np.ndarray, clearance: float) -> bool:
     """Whether the straight way to the goal passes too close to the obstacle."""
-    line = goal - pusher
-    share = float(np.clip((obstacle - pusher) @ line / max(float(line @ line), 1e-12), 0, 1))
-    return float(np.linalg.norm(pusher + share * line - obstacle)) < clearance - 0.005
+    return distance_to_segment(obstacle, pusher, goal) < clearance - 0.005
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:
