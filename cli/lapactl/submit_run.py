@@ -94,7 +94,7 @@ def _send(out: Output, cluster: Cluster, settings: Settings, planned: PlannedJob
     out.hint(f"stop it with `lapactl jobs cancel {spec.name}{place}`")
     if wishes.is_following:
         for line in follow_logs(cluster, spec.namespace, spec.name):
-            out.say(line.text) if out.is_json else out.text(line.text)
+            (out.say if out.is_json else out.text)(line.text)
     if wishes.is_waiting or wishes.is_following:
         wait_for_end(cluster, spec.namespace, spec.name, on_change=lambda now: out.say(f"{now.state}: {now.reason}"))
 

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
@@ -26,8 +26,6 @@ STREAM_SECONDS = 300
 PATIENCE = (0.5, 1, 2, 4, 8)
 """Seconds before each further try of a request that was throttled or met a broken server."""
 BUSY_CODES = (429, 500, 502, 503, 504)
-
-Patch = Literal["application/merge-patch+json", "application/apply-patch+yaml"]
 
 
 class StreamExpired(ClusterError):
@@ -83,11 +81,11 @@ class Cluster:
         query = _query(fieldManager="lapactl", dryRun="All" if is_dry_run else "")
         return self._json("POST", kind.path(namespace), query=query, body=body)
 
-    def patch(
-        self, kind: Kind, namespace: str, name: str, body: Manifest, *, how: Patch = "application/merge-patch+json"
-    ) -> Manifest:
+    def patch(self, kind: Kind, namespace: str, name: str, change: Manifest, *, part: str = "") -> Manifest:
+        """Merge a change into an object, or into a part of it such as `status`."""
+        path = kind.path(namespace, name, part)
         query = _query(fieldManager="lapactl")
-        return self._json("PATCH", kind.path(namespace, name), query=query, body=body, content_type=how)
+        return self._json("PATCH", path, query=query, body=change, content_type="application/merge-patch+json")
 
     def delete(self, kind: Kind, namespace: str, name: str) -> None:
         """Its dependents go after it. An object that is gone is no error."""

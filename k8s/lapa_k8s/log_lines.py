@@ -52,13 +52,6 @@ def is_of_rank(line: LogLine, rank: int | None) -> bool:
     return rank is None or line.rank == rank
 
 
-def pod_of_rank(pods: list[str], rank: int, *, processes_per_node: int) -> str | None:
-    """The pod that ran a rank, when nodes were numbered in order; agents of an elastic job number themselves anew at
-    every meeting, so this is a first guess."""
-    index = rank // processes_per_node
-    return pods[index] if index < len(pods) else None
-
-
 def node_order(pod: str) -> tuple[int, str]:
     """Pods in the order of their index: `…-worker-10` after `…-worker-9`, `…-node-0-3-abcde` by its 3."""
     numbers = re.findall(r"-(\d+)(?=-|$)", pod)
