@@ -3,25 +3,35 @@
 b batch, c h w images in [0, 1].
 """
 
+import itertools
+import math
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
+SIDE = 48
+"""Pixels; the estimate looks at larger frames in this size."""
+REACH = 8
+"""The largest shift that is found is this part of the side: an eighth."""
 REFINEMENTS = 3
 NOISE = 2 / 255
 """Differences of this size are what video compression leaves; they are no motion."""
 MOVING = 0.1
 """A difference from here on is something that moves by itself, however large it is."""
+TOWARDS_REST = 1e-4
+"""Cost of a pixel of shift, in mean difference: where nothing tells (an even background), the camera rests."""
+DARK = 0.02
+"""Pixels darker than this tell nothing of the light."""
 
 
 class GlobalMotion(NamedTuple):
     """future(x) is about gain * current(x - shift)."""
 
     shift: Float[Tensor, "b 2"]
-    """Rows and columns, in pixels."""
+    """Down and right, in pixels."""
     gain: Float[Tensor, " b"]
 
 
@@ -42,19 +52,19 @@ def motion_weights(
 def global_motion(current: Float[Tensor, "b c h w"], future: Float[Tensor, "b c h w"]) -> GlobalMotion:
     """One translation and one factor of brightness per frame pair.
 
-    Two starts: no motion, and the whole pixels at which the phase correlation has its peak (that may be a moving
-    thing's own); the one that leaves less unexplained is taken. From there, a few steps of least squares on the image
-    gradients find parts of a pixel and the gain; pixels that fit badly count less and less.
+    The start is the shift, of all whole ones within reach, that leaves the fewest pixels unexplained: what moves by
+    itself does not count while it is small against what has edges and stays. Phase correlation would follow the only
+    thing that moves, and least squares from rest stays there where most pixels are an even table. From the start, a
+    few steps of least squares on the image gradients find parts of a pixel and the gain; pixels that fit badly count
+    less and less.
     """
-    first, second = current.float().mean(1), future.float().mean(1)  # b h w, grey
-    gain = second.flatten(1).median(1).values / first.flatten(1).median(1).values.clamp(min=1e-3)
-    rest = GlobalMotion(gain.new_zeros(len(gain), 2), gain.clamp(0.25, 4.0))
-    peak = GlobalMotion(_phase_shift(first, second), rest.gain)
-    moved = _unexplained(first, second, peak) < _unexplained(first, second, rest)
-    motion = GlobalMotion(torch.where(moved[:, None], peak.shift, rest.shift), rest.gain)
+    first, second = _small_grey(current), _small_grey(future)
+    gain = _median_gain(first, second)
+    motion = GlobalMotion(_whole_shift(first, second / gain[:, None, None]), gain)
     for _ in range(REFINEMENTS):
         motion = _refined(first, second, motion)
-    return motion
+    scale = [full / small for full, small in zip(current.shape[-2:], first.shape[-2:], strict=True)]
+    return GlobalMotion(motion.shift * motion.shift.new_tensor(scale), motion.gain)
 
 
 def compensated(current: Float[Tensor, "b c h w"], motion: GlobalMotion) -> Float[Tensor, "b c h w"]:
@@ -73,31 +83,46 @@ def compensated(current: Float[Tensor, "b c h w"], motion: GlobalMotion) -> Floa
     return moved * motion.gain[:, None, None, None]
 
 
-def _unexplained(
-    first: Float[Tensor, "b h w"], second: Float[Tensor, "b h w"], motion: GlobalMotion
-) -> Float[Tensor, " b"]:
-    """Mean difference that a motion leaves, in which no pixel counts for more than something that moves by itself."""
-    difference = second - compensated(first[:, None], motion)[:, 0]
-    return difference.abs().clamp(max=MOVING).mean((1, 2))
+def _small_grey(frames: Float[Tensor, "b c h w"]) -> Float[Tensor, "b y x"]:
+    height, width = frames.shape[-2:]
+    grey = frames.float().mean(1, keepdim=True)
+    return F.interpolate(grey, size=(min(height, SIDE), min(width, SIDE)), mode="area")[:, 0]
 
 
-def _phase_shift(first: Float[Tensor, "b h w"], second: Float[Tensor, "b h w"]) -> Float[Tensor, "b 2"]:
-    """The whole-pixel translation whose phase correlation is largest.
-
-    Frames are tapered towards their edges, which do not wrap around.
-    """
-    height, width = first.shape[-2:]
-    taper = torch.outer(
-        torch.hann_window(height, periodic=False, device=first.device),
-        torch.hann_window(width, periodic=False, device=first.device),
+def _median_gain(first: Float[Tensor, "b y x"], second: Float[Tensor, "b y x"]) -> Float[Tensor, " b"]:
+    """Of each frame's lit pixels, wherever they have moved to."""
+    before, after = (
+        torch.where(frames > DARK, frames, torch.nan).flatten(1).nanmedian(1).values for frames in (first, second)
     )
-    one, two = (torch.fft.rfft2((frame - frame.mean((1, 2), keepdim=True)) * taper) for frame in (first, second))
-    cross = two * one.conj()
-    correlation = torch.fft.irfft2(cross / cross.abs().clamp(min=1e-8), s=(height, width))
-    peak = correlation.flatten(1).argmax(1)
-    shift = torch.stack((peak // width, peak % width), dim=1)
-    size = shift.new_tensor((height, width))
-    return torch.where(shift > size // 2, shift - size, shift).float()
+    return (after / before).nan_to_num(1.0).clamp(0.25, 4.0)
+
+
+def _whole_shift(first: Float[Tensor, "b y x"], second: Float[Tensor, "b y x"]) -> Float[Tensor, "b 2"]:
+    """The best shift of whole pixels, and where the least cost lies between it and its neighbours."""
+    height, width = first.shape[-2:]
+    down, right = height // REACH, width // REACH
+    inner = first[:, down : height - down, right : width - right]  # what both frames show, whatever the shift
+    costs = first.new_empty(len(first), 2 * down + 1, 2 * right + 1)
+    for row, column in itertools.product(range(costs.shape[1]), range(costs.shape[2])):
+        moved = second[:, row : row + inner.shape[1], column : column + inner.shape[2]]
+        unexplained = (moved - inner).abs().clamp(max=MOVING).mean((1, 2))
+        costs[:, row, column] = unexplained + TOWARDS_REST * math.hypot(row - down, column - right)
+    best = costs.flatten(1).argmin(1)
+    rows, columns = best // costs.shape[2], best % costs.shape[2]
+    pairs = torch.arange(len(first), device=first.device)
+    between = (_between(costs[pairs, :, columns], rows), _between(costs[pairs, rows], columns))
+    return torch.stack((rows - down + between[0], columns - right + between[1]), dim=1)
+
+
+def _between(costs: Float[Tensor, "b s"], best: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
+    """How far the least cost lies from the best place, in [-0.5, 0.5]: where two lines of equal slope meet."""
+    last = costs.shape[1] - 1
+    before, least, after = (
+        costs.gather(1, (best + step).clamp(0, last)[:, None])[:, 0] for step in (-1, 0, 1)
+    )  # fmt: skip
+    steepest = (torch.maximum(before, after) - least).clamp(min=1e-9)
+    is_inside = (best > 0) & (best < last)
+    return torch.where(is_inside, (before - after) / (2 * steepest), 0.0).clamp(-0.5, 0.5)
 
 
 def _refined(first: Float[Tensor, "b h w"], second: Float[Tensor, "b h w"], motion: GlobalMotion) -> GlobalMotion:

@@ -1,12 +1,19 @@
 """What the camera and the light did is found and taken out; what is left draws the loss."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lapa.config.latent_action import PixelTarget
-from lapa.models.latent_action.global_motion import compensated, global_motion, motion_weights
+from lapa.config.tabletop import Distractors, WorldName
+from lapa.envs.tabletop.distractors import Distraction
+from lapa.envs.tabletop.drawing import draw
+from lapa.envs.tabletop.embodiments import embodiment_of
+from lapa.envs.tabletop.rollouts import play_oracle, random_start
+from lapa.envs.tabletop.splits import Cell
+from lapa.models.latent_action.global_motion import GlobalMotion, compensated, global_motion, motion_weights
 from lapa.models.latent_action.targets import build_target
 
 SIDE = 48
@@ -28,6 +35,25 @@ def shot(scene: Tensor, row: float, column: float) -> Tensor:
     return F.grid_sample(scene, grid, mode="bicubic", align_corners=True)
 
 
+def tabletop(
+    world: WorldName, distractors: Distractors | None, side: int = SIDE
+) -> tuple[Tensor, Tensor, GlobalMotion]:
+    """Frame pairs of an oracle at work, a window of 0.3 s apart, and what the camera and the light did."""
+    embodiment, random = embodiment_of(world), np.random.default_rng(1)
+    states = play_oracle(random_start(random, Cell(kind="push-to")), random, physics=embodiment.physics).states
+    distraction = Distraction(distractors or Distractors(), np.random.default_rng(2), embodiment.fps)
+    seen = [distraction.next() for _ in states]
+    pictures = [
+        draw(state, side, world=world, disturbance=disturbance if distractors else None)
+        for state, disturbance in zip(states, seen, strict=True)
+    ]
+    frames, window = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 255, round(0.3 * embodiment.fps)
+    widths = torch.tensor(np.stack([disturbance.shift for disturbance in seen]))
+    moved = (widths[window:] - widths[:-window]).flip(1) * torch.tensor([-side, side])  # y is up on the table
+    light = torch.tensor([disturbance.brightness for disturbance in seen])
+    return frames[:-window], frames[window:], GlobalMotion(moved.float(), light[window:] / light[:-window])
+
+
 @pytest.mark.parametrize("shift", [(0.0, 0.0), (0.4, -0.7), (3.0, 2.0), (-4.6, 1.3)])
 @pytest.mark.parametrize("gain", [1.0, 1.2, 0.8])
 def test_the_cameras_translation_and_the_change_of_light_are_found(shift: tuple[float, float], gain: float) -> None:
@@ -47,6 +73,40 @@ def test_a_moving_block_does_not_pass_for_the_camera() -> None:
     current[:, :, 10:18, 10:18], future[:, :, 10:18, 15:23] = 1.0, 1.0
     found = global_motion(current, future)
     torch.testing.assert_close(found.shift, torch.tensor([[0.5, -0.5]]).expand(4, -1), atol=0.2, rtol=0)
+
+
+@pytest.mark.parametrize("world", ["studio", "workshop"])
+def test_the_camera_rests_while_only_the_pusher_and_its_block_move(world: WorldName) -> None:
+    """An even table tells little of the camera, and the moving pusher has the strongest edges."""
+    current, future, _ = tabletop(world, None)
+    shift, gain = global_motion(current, future)
+    assert shift.abs().max() < 0.15
+    torch.testing.assert_close(gain, torch.ones_like(gain), atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("world", ["studio", "workshop"])
+def test_a_shaking_camera_and_the_light_are_found_though_other_things_move(world: WorldName) -> None:
+    current, future, truth = tabletop(world, Distractors(camera_shake=0.02))
+    shift, gain = global_motion(current, future)
+    unexplained = (shift - truth.shift).square().mean(0) / truth.shift.square().mean(0)
+    assert unexplained.max() < 0.1
+    assert (gain / truth.gain - 1).abs().max() < 0.02
+
+
+def test_the_estimate_is_the_same_motion_at_any_size() -> None:
+    current, future, _ = tabletop("studio", Distractors(camera_shake=0.03), side=96)
+    small = [F.interpolate(frames, scale_factor=0.5, mode="area") for frames in (current, future)]
+    found, expected = global_motion(current, future), global_motion(small[0], small[1])
+    torch.testing.assert_close(found.shift, 2 * expected.shift)
+    torch.testing.assert_close(found.gain, expected.gain)
+
+
+def test_the_light_is_found_on_a_mostly_black_picture() -> None:
+    current = torch.zeros(2, 3, SIDE, SIDE)
+    current[:, :, 10:26, 12:30] = texture(2)[..., :16, :18]
+    found = global_motion(current, 0.7 * current)
+    torch.testing.assert_close(found.gain, torch.full((2,), 0.7), atol=0.03, rtol=0)
+    assert found.shift.abs().max() < 0.15
 
 
 def test_what_moves_by_itself_gets_the_masks_share_of_the_weight() -> None:
