@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -36,7 +36,7 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
             outputs[name], usage = _label(stage, ranks, dataset, labeller, files.join(stage.folder, name))
             metrics |= {f"{role}/{key}": value for key, value in usage.items()}
         stage.tracker.log_metrics(metrics, step=0)
-        stage.finish(outputs=outputs, metrics=metrics)
+        stage.finish(outputs=outputs, metrics=metrics, messages=_verdicts(metrics))
 
 
 def _label(
@@ -49,7 +49,17 @@ def _label(
     if not stage.is_main:
         return Artifact(url=url, digest=""), {}
     artifact = Artifact(url=url, digest=writer.finish(dataset))
-    return artifact, labeller.summary(Labels.open(url), dataset.info.num_episodes)
+    return artifact, labeller.summary(Labels.open(url), dataset)
+
+
+def _verdicts(metrics: Mapping[str, float]) -> list[str]:
+    """What labels that are actions are worth, where somebody recorded the true ones."""
+    return [
+        f"Of the actions that '{role}' was recorded with, its labels explain {metrics[f'{role}/r2']:.0%} (R2); "
+        "no stage learned from them"
+        for role in ("videos", "robot")
+        if f"{role}/r2" in metrics
+    ]
 
 
 def _device(run: RunConfig) -> torch.device:

@@ -11,7 +11,11 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from lapa.analysis.scores import r2_scores
+from lapa.data.dataset import Dataset
+from lapa.data.frames import episode_arrays
 from lapa.data.labels import AnyLabels, EpisodeActions, EpisodeLabels, LabellerKind, Labels
+from lapa.data.windows import mean_actions, window_of
 from lapa.errors import CheckpointMismatch, ConfigError
 from lapa.models.inverse_dynamics.model import (
     INVERSE_DYNAMICS_KIND,
@@ -20,9 +24,13 @@ from lapa.models.inverse_dynamics.model import (
 )
 from lapa.models.latent_action.model import LATENT_ACTION_KIND, LatentActionModel, load_latent_action_model
 from lapa.models.storage import model_kind
+from lapa.models.vla.action_space import dimension_names
 from lapa.types.batches import FramePair
 
 Frames = UInt8[np.ndarray, "t h w 3"]
+
+COMPARED_EPISODES = 256
+"""Labelled actions are held against the recorded ones of no more episodes than this, spread evenly over the dataset."""
 
 
 class Labeller(Protocol):
@@ -36,7 +44,7 @@ class Labeller(Protocol):
     def label(self, episode: str, frames: Frames, *, window: int, batch_size: int) -> AnyLabels:
         """Labels of one episode; none where it is shorter than the window."""
 
-    def summary(self, labels: Labels, num_episodes: int) -> dict[str, float]:
+    def summary(self, labels: Labels, dataset: Dataset) -> dict[str, float]:
         """Numbers over all labels of a dataset."""
 
 
@@ -78,9 +86,9 @@ class LatentActionLabeller:
             )
         return EpisodeLabels(episode=episode, codes=torch.cat(codes).numpy(), vectors=torch.cat(vectors).numpy())
 
-    def summary(self, labels: Labels, num_episodes: int) -> dict[str, float]:
+    def summary(self, labels: Labels, dataset: Dataset) -> dict[str, float]:
         """How the codes are used."""
-        codes = np.concatenate([labels.codes_of(row) for row in range(num_episodes)])
+        codes = np.concatenate([labels.codes_of(row) for row in range(len(dataset))])
         joint = np.unique(codes, axis=0, return_counts=True)[1] / max(len(codes), 1)
         single = np.bincount(codes.reshape(-1), minlength=self.model.config.codebook_size) / max(codes.size, 1)
         return {
@@ -116,14 +124,15 @@ class InverseDynamicsLabeller:
         none = np.zeros((0, len(self.model.spec.action_names)), np.float32)
         return EpisodeActions(episode=episode, actions=np.concatenate([none, *actions]))
 
-    def summary(self, labels: Labels, num_episodes: int) -> dict[str, float]:
-        """Mean and spread of the labelled actions, to hold against the robot's."""
-        actions = np.concatenate([labels.actions_of(row) for row in range(num_episodes)]).astype(np.float64)
+    def summary(self, labels: Labels, dataset: Dataset) -> dict[str, float]:
+        """Mean and spread of the labelled actions, to hold against the robot's, and how much of the recorded ones they
+        explain, where the dataset has these dimensions."""
+        actions = np.concatenate([labels.actions_of(row) for row in range(len(dataset))]).astype(np.float64)
         numbers = {"pairs": float(len(actions))}
         if len(actions):
             for name, mean, std in zip(labels.stamp.action_names, actions.mean(0), actions.std(0), strict=True):
                 numbers |= {f"action_mean/{name}": float(mean), f"action_std/{name}": float(std)}
-        return numbers
+        return numbers | _explained(labels, dataset)
 
 
 def load_labeller(url: str, device: torch.device) -> LatentActionLabeller | InverseDynamicsLabeller:
@@ -138,6 +147,32 @@ def load_labeller(url: str, device: torch.device) -> LatentActionLabeller | Inve
                 f"{url} holds a model of kind {kind!r}, which labels nothing; labellers are {LATENT_ACTION_KIND!r} and "
                 f"{INVERSE_DYNAMICS_KIND!r}. Make the stage again: lapactl run … --force laq."
             )
+
+
+def _explained(labels: Labels, dataset: Dataset) -> dict[str, float]:
+    """R2 against the recorded mean actions over the window, `r2` over all dimensions that vary; empty without them.
+
+    Only told: nothing is trained on what the labels' dataset was recorded with.
+    """
+    names = labels.stamp.action_names
+    if dimension_names(dataset.info.action_names, dataset.info.action_dims) != names:
+        return {}
+    has_actions, rates = dataset.index["has_actions"].to_pylist(), dataset.index["fps"].to_pylist()
+    rows = [row for row in range(len(dataset)) if has_actions[row] and len(labels.actions_of(row))]
+    if not rows:
+        return {}
+    rows = [rows[place] for place in np.unique(np.linspace(0, len(rows) - 1, COMPARED_EPISODES).round().astype(int))]
+    labelled = [labels.actions_of(row) for row in rows]
+    windows = [window_of(labels.stamp.window_seconds, rates[row]) for row in rows]
+    recorded = [
+        mean_actions(episode_arrays(dataset, row)["actions"], window) for row, window in zip(rows, windows, strict=True)
+    ]
+    episodes = np.repeat(rows, [len(actions) for actions in labelled])
+    whole, dimensions = r2_scores(
+        np.concatenate(recorded).astype(np.float64), np.concatenate(labelled).astype(np.float64), episodes, names
+    )
+    scores = {"r2": whole, **{f"r2/{name}": score for name, score in dimensions.items()}}
+    return {name: score.r2 for name, score in scores.items() if score.r2 is not None}
 
 
 def _pairs(

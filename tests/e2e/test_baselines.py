@@ -75,7 +75,7 @@ def test_vpt_labels_the_videos_with_actions_of_the_robot(study):
     _, made = study
     assert set(made["laq", "vpt"].inputs) == {"robot"}
     assert {"r2", "mae/x", "mae/y", "mae/z"} <= set(made["laq", "vpt"].metrics)
-    assert {"videos/action_mean/x", "videos/action_std/y"} <= set(made["label", "vpt"].metrics)
+    assert {"videos/action_mean/x", "videos/action_std/y", "videos/r2"} <= set(made["label", "vpt"].metrics)
     assert "mean_action/normalized_mae" in made["pretrain", "vpt"].metrics
 
 

@@ -1,14 +1,23 @@
-"""The labeller seam: a model folder says what labels it makes."""
+"""The labeller seam: a model folder says what labels it makes, and its labels what they are worth."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from sklearn.metrics import r2_score
 
+from lapa.data.dataset import Dataset
+from lapa.data.frames import episode_arrays
+from lapa.data.labels import EpisodeActions, Labels, LabelStamp, LabelWriter
+from lapa.data.windows import mean_actions
 from lapa.errors import CheckpointMismatch
 from lapa.models.inverse_dynamics.model import INVERSE_DYNAMICS_KIND, InverseDynamicsModel, InverseDynamicsSpec
 from lapa.models.latent_action.model import LATENT_ACTION_KIND, build_latent_action_model
 from lapa.models.storage import save_model
 from lapa.stages.labellers import InverseDynamicsLabeller, LatentActionLabeller, load_labeller
 from lapa.types.batches import FramePair
+from tests.builders import make_dataset
 from tests.training.laq import laq_config
 
 SPEC = InverseDynamicsSpec(
@@ -48,3 +57,42 @@ def test_an_episode_is_labelled_pair_by_pair_whatever_the_batch(batch_size):
     wanted = model.predict(FramePair(current=frames[:7], future=frames[3:]))
     torch.testing.assert_close(torch.from_numpy(labels.actions), wanted, atol=1e-5, rtol=1e-5)
     assert len(labeller.label("short", as_episode(frames[:3]), window=3, batch_size=4)) == 0
+
+
+def labelled_with(dataset: Dataset, url: Path, noise: float, names: tuple[str, ...]) -> Labels:
+    """The true mean actions over 3 timesteps, and noise; the last episode is shorter than that."""
+    random = np.random.default_rng(0)
+    stamp = LabelStamp(
+        dataset_revision=dataset.revision, labeller_digest="m", labeller_kind="inverse-dynamics", window_seconds=0.3,
+        image_size=24, codes_per_pair=0, codebook_size=0, action_names=names,
+    )  # fmt: skip
+    episodes = []
+    for row, name in enumerate(dataset.index["episode"].to_pylist()):
+        count = max(dataset.index["num_frames"][row].as_py() - 3, 0)
+        actions = episode_arrays(dataset, row).get("actions", np.zeros((count + 3, len(names)), np.float32))
+        true = mean_actions(actions, 3)
+        episodes.append(EpisodeActions(episode=name, actions=true + random.normal(0, noise, true.shape)))
+    writer = LabelWriter(str(url), stamp)
+    writer.write_shard(0, episodes)
+    writer.finish(dataset)
+    return Labels.open(str(url))
+
+
+def test_labelled_actions_are_held_against_the_recorded_ones(tmp_path):
+    dataset = Dataset.open(make_dataset(tmp_path / "videos", frames=[9, 12, 8, 2]))
+    labels = labelled_with(dataset, tmp_path / "labels", 1.0, ("x", "y", "z"))
+    summary = InverseDynamicsLabeller(InverseDynamicsModel(SPEC)).summary(labels, dataset)
+    true = np.concatenate([mean_actions(episode_arrays(dataset, row)["actions"], 3) for row in range(3)])
+    guess = np.concatenate([labels.actions_of(row) for row in range(3)])
+    expected = r2_score(true, guess, multioutput="raw_values")
+    assert [summary[f"r2/{name}"] for name in "xyz"] == pytest.approx(expected, rel=1e-4)
+    assert summary["r2"] == pytest.approx(expected.mean(), rel=1e-4)
+    assert 0 < summary["r2/y"] < 0.95 and summary["pairs"] == len(true)
+
+
+@pytest.mark.parametrize(("recorded", "names"), [(False, ("x", "y", "z")), (True, ("dx", "dy", "dz"))])
+def test_labels_without_recorded_actions_of_their_dimensions_claim_no_agreement(tmp_path, recorded, names):
+    dataset = Dataset.open(make_dataset(tmp_path / "videos", episodes=3, frames=8, actions=recorded))
+    labels = labelled_with(dataset, tmp_path / "labels", 0.1, names)
+    summary = InverseDynamicsLabeller(InverseDynamicsModel(SPEC)).summary(labels, dataset)
+    assert not any(name.startswith("r2") for name in summary) and f"action_mean/{names[0]}" in summary
