@@ -216,7 +216,7 @@ def test_a_shard_without_any_episode_can_be_labelled_like_the_others(tmp_path):
     stamp = LabelStamp(
         dataset_revision=dataset.revision,
         labeller_digest="none",
-        labeller_kind="test",
+        labeller_kind="latent-action",
         window_seconds=0.1,
         image_size=32,
         codes_per_pair=4,
