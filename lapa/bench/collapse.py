@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from lapa.config.latent_action import LatentActionConfig, NsvqConfig, RevivalConfig, TransformerArchitecture
+from lapa.config.latent_action import LatentActionConfig, NsvqConfig, TransformerArchitecture
 from lapa.config.load import changed
 from lapa.config.models import tabletop_model, tabletop_paper_model
 from lapa.config.presets import tabletop
@@ -23,7 +23,7 @@ MIN_PERPLEXITY = 2.0
 MIN_JOINT_PERPLEXITY = 2.0
 """A run has collapsed when, at its last validation, fewer than two codes, or than two latent actions, are in use."""
 
-STEPS = 200
+STEPS = 600
 BATCH = 32
 VIDEOS = 300
 PROBE_EPISODES = 60
@@ -49,7 +49,7 @@ class CollapseRow(BaseModel):
     quantization_error: float
     """Squared distance of latents to their codes, relative to the latents' variance."""
     r2: float | None
-    """Of the robot's true motion, by a linear probe from the codes; runs this short hardly explain any."""
+    """Of the robot's true motion, by a linear probe from the codes; runs this short explain little."""
 
 
 def collapse_arms() -> dict[str, dict[str, Any]]:
@@ -60,7 +60,7 @@ def collapse_arms() -> dict[str, dict[str, Any]]:
     repaired = published.model_copy(
         update={
             "architecture": published.architecture.model_copy(update={"released_layout": False}),
-            "quantizer": NsvqConfig(width=published.quantizer.width, revival=RevivalConfig(every=STEPS // 10)),
+            "quantizer": NsvqConfig(width=published.quantizer.width),
         }
     )
     return {
