@@ -35,10 +35,10 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
     if config is None or finetune is None:
         raise ConfigError("this run has no evaluate or no finetune stage; remove the null or choose another run")
     with open_stage(run, "evaluate") as stage:
-        policy = load_bundle(stage.inputs["policy"].url)
         dataset = Dataset.open(stage.inputs["robot"].url)
         stage.progress("held-out actions")
-        metrics, messages = held_out_numbers(policy, dataset, finetune)
+        # Not kept: the closed loop loads policies of its own, and an accelerator may hold no second one.
+        metrics, messages = held_out_numbers(load_bundle(stage.inputs["policy"].url), dataset, finetune)
         if config.simulator is not None:
             closed_loop, verdict = _closed_loop(stage, dataset, config, config.simulator)
             metrics |= closed_loop
