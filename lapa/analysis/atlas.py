@@ -7,7 +7,8 @@ from torch import Tensor
 
 from lapa.analysis.drawing import Tile, grid
 from lapa.analysis.exhibits import Exhibit, code_name
-from lapa.analysis.latents import Encoded, to_images
+from lapa.analysis.images import to_images
+from lapa.analysis.latents import Encoded
 from lapa.analysis.reconstruction import SomePairs, constant_code, decode, some_pairs
 from lapa.data.frames import episode_frames
 from lapa.models.images import to_bytes

@@ -1,16 +1,16 @@
 """What a latent-action model says of a dataset's frame pairs, beside what is known of them: all analyses read it.
 
-m frame pairs, k codes per frame pair, v numbers of all vectors of a pair, a dimensions, t timesteps, b batch.
+m frame pairs, k codes per frame pair, v numbers of all vectors of a pair, a dimensions, t timesteps.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
 
-from lapa.analysis.camera import global_motion
+from lapa.analysis.camera import camera_motion
+from lapa.analysis.images import pair_batches
 from lapa.analysis.results import Source, Target
 from lapa.data.dataset import Dataset
 from lapa.data.frames import episode_arrays, episode_frames
@@ -21,7 +21,6 @@ from lapa.models.latent_action.model import LatentActionModel
 from lapa.training.probe import windowed_motion
 from lapa.types.batches import FramePair
 
-BATCH = 128
 SCORED_SHARE = 0.3
 """Of the episodes: probes are scored on them and fitted on the other ones. The first to be held out are the ones
 that training holds out too (the same hash decides), so the model saw the fewest of them."""
@@ -39,7 +38,7 @@ class Pairs:
     timestep: Int64[np.ndarray, " m"]
     """Of the current frame."""
     camera: Float[np.ndarray, "m 3"]
-    """Motion of the whole picture: right, down (shares of the side), brighter (of full brightness)."""
+    """Motion of the whole picture: right and down, in shares of the side, and brighter, as a share."""
     motion: dict[Target, Float[np.ndarray, "m a"]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -126,23 +125,11 @@ def encode_frames(
     """Codes and vectors of every frame pair of an episode, m = t - window."""
     device = next(model.parameters()).device
     codes, vectors = [], []
-    for current, future in _batches(frames, window):
+    for current, future in pair_batches(frames, window):
         action = model.encode(FramePair(current=current.to(device), future=future.to(device)))
         codes.append(action.codes.cpu().numpy())
         vectors.append(action.vectors.float().cpu().numpy().reshape(len(current), -1))
     return np.concatenate(codes), np.concatenate(vectors)
-
-
-def to_images(frames: UInt8[np.ndarray, "b h w 3"]) -> UInt8[torch.Tensor, "b 3 h w"]:
-    """Frames as models take them."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
-
-
-def _batches(frames: np.ndarray, window: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    images = to_images(frames)
-    for start in range(0, len(images) - window, BATCH):
-        current = images[start : min(start + BATCH, len(images) - window)]
-        yield current, images[start + window :][: len(current)]
 
 
 def _episode(model: LatentActionModel, dataset: Dataset, row: int, window_seconds: float) -> Pairs:
@@ -155,7 +142,7 @@ def _episode(model: LatentActionModel, dataset: Dataset, row: int, window_second
         vectors=vectors,
         row=np.full(len(codes), row, np.int64),
         timestep=np.arange(len(codes), dtype=np.int64),
-        camera=global_motion(frames, window),
+        camera=camera_motion(frames, window),
         motion=_motion(arrays, window),
     )
 

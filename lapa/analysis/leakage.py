@@ -15,8 +15,8 @@ from lapa.analysis.scores import r2_scores
 
 LEAST_SHIFT = 0.003
 """Of the side. Less is what the estimate says of a camera at rest."""
-LEAST_LIGHT = 0.003
-"""Of full brightness."""
+LEAST_LIGHT = 0.005
+"""As a share of the brightness."""
 
 Column = Callable[[Pairs], np.ndarray]
 """Frame pairs -> features or targets, m f."""

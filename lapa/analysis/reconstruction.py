@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from lapa.analysis.latents import BATCH, Encoded, to_images
+from lapa.analysis.images import BATCH, to_images
+from lapa.analysis.latents import Encoded
 from lapa.analysis.results import Reconstruction
 from lapa.analysis.scores import mean_interval
 from lapa.config.latent_action import WithheldConfig

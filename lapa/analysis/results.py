@@ -114,13 +114,13 @@ class Information(Record):
 class CameraLeakage(Record):
     """How much of the codes tells of what no action does: the whole picture's motion, and its brightness.
 
-    The picture's motion is estimated by phase correlation between both frames, in shares of the side.
+    Both are estimated from the frames: one translation, in shares of the side, and one factor of brightness per pair.
     """
 
     global_motion: dict[str, Score]
     """`right`, `down` and `brighter`, each predicted from the codes; None where it does not vary."""
     spread: dict[str, float]
-    """Standard deviation of each: shares of the image's side, and of full brightness."""
+    """Standard deviation of each: shares of the image's side, and of the brightness."""
     moves: bool
     """Whether there is any global change to leak: otherwise the scores mean little."""
     code_share: float

@@ -14,7 +14,8 @@ from torch import Tensor
 from lapa.analysis.atlas import frames_of
 from lapa.analysis.drawing import Tile, grid
 from lapa.analysis.exhibits import Exhibit, code_name
-from lapa.analysis.latents import Encoded, encode_frames, to_images
+from lapa.analysis.images import to_images
+from lapa.analysis.latents import Encoded, encode_frames
 from lapa.analysis.reconstruction import decode
 from lapa.analysis.results import Rollout
 from lapa.config.data import VideoEncoding

@@ -26,7 +26,7 @@ from lapa.models.vla.storage import load_vla
 
 logger = logging.getLogger(__name__)
 
-ANALYSIS_VERSION = 1
+ANALYSIS_VERSION = 2
 """Raise it when an analysis computes or draws something else from the same settings."""
 KINDS: tuple[AnalysisKind, ...] = get_args(AnalysisKind)
 
