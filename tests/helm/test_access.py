@@ -1,0 +1,107 @@
+"""Who may do what: all of it, and nothing else."""
+
+import pytest
+from helm_chart import OPERATORS, PROFILES, one, render
+
+from lapa_k8s.kinds import CONFIG_MAP, EVENT, JOB_KINDS, POD, WORKLOADS
+
+FULL = ("create", "delete", "get", "list", "patch", "watch")
+READ = ("get", "list", "watch")
+
+
+def rights(role: dict) -> dict[tuple[str, str], tuple[str, ...]]:
+    """Verbs by (group, resource)."""
+    return {
+        (group, resource): tuple(sorted(rule["verbs"]))
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+
+
+def group_of(api_version: str) -> str:
+    return api_version.rpartition("/")[0]
+
+
+def test_a_submitter_may_do_what_lapactl_does_and_nothing_else():
+    assert rights(one(render(), "Role", "lapa-submitter")) == {
+        ("kubeflow.org", "pytorchjobs"): FULL,
+        ("trainer.kubeflow.org", "trainjobs"): FULL,
+        ("batch", "jobs"): FULL,
+        ("", "configmaps"): FULL,
+        ("", "pods"): READ,
+        ("", "pods/log"): READ,
+        ("", "events"): READ,
+        ("", "resourcequotas"): READ,
+        ("", "serviceaccounts"): READ,
+        ("trainer.kubeflow.org", "trainingruntimes"): ("get", "list"),
+        ("kueue.x-k8s.io", "workloads"): ("get", "list", "patch", "watch"),
+        ("kueue.x-k8s.io", "localqueues"): ("get", "list"),
+        ("visibility.kueue.x-k8s.io", "localqueues/pendingworkloads"): ("get",),
+    }
+
+
+def test_every_kind_that_the_control_plane_knows_is_covered():
+    granted = rights(one(render(), "Role", "lapa-submitter"))
+    for kind in (*JOB_KINDS.values(), CONFIG_MAP):
+        assert granted[group_of(kind.api_version), kind.plural] == FULL
+    for kind in (POD, EVENT, *WORKLOADS):
+        assert set(READ) <= set(granted[group_of(kind.api_version), kind.plural])
+
+
+def test_a_shell_in_a_pod_is_a_right_of_its_own_and_off():
+    assert "lapa-executor" not in [item["metadata"]["name"] for item in render() if item["kind"] == "Role"]
+    role = one(render(settings=("access.executor.create=true",)), "Role", "lapa-executor")
+    assert rights(role) == {("", "pods/exec"): ("create", "get")}
+
+
+def test_a_deployer_may_roll_out_servers_and_nothing_else():
+    role = one(render("production"), "Role", "lapa-deployer")
+    roll = ("create", "delete", "get", "list", "patch", "update", "watch")
+    assert rights(role) == {
+        ("apps", "deployments"): roll,
+        ("", "services"): roll,
+        ("coordination.k8s.io", "leases"): ("create", "get", "patch", "update"),
+        ("", "pods"): READ,
+        ("", "pods/log"): READ,
+        ("", "events"): READ,
+    }
+
+
+def test_the_jobs_pods_have_an_identity_without_rights_and_without_a_token():
+    objects = render("production", apis=OPERATORS)
+    account = one(objects, "ServiceAccount", "lapa-runner")
+    assert account["automountServiceAccountToken"] is False
+    assert account["metadata"]["annotations"] == {
+        "eks.amazonaws.com/role-arn": "arn:aws:iam::111122223333:role/lapa-runner"
+    }
+    bound = [subject["name"] for item in objects if item["kind"] == "RoleBinding" for subject in item["subjects"]]
+    assert "lapa-runner" not in bound
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_nobody_reads_secrets_and_nothing_is_granted_by_wildcard_or_cluster_wide(profile: str):
+    objects = render(profile, apis=OPERATORS, settings=("access.deployer.create=true", "access.executor.create=true"))
+    assert not [item for item in objects if item["kind"] in ("ClusterRole", "ClusterRoleBinding")]
+    roles = [item for item in objects if item["kind"] == "Role"]
+    assert len(roles) == 3
+    for role in roles:
+        for rule in role["rules"]:
+            words = [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+            assert "*" not in words
+            assert not {"secrets", "serviceaccounts/token", "roles", "rolebindings"} & set(words)
+            assert not {"escalate", "bind", "impersonate"} & set(words)
+
+
+def test_people_are_bound_as_the_values_name_them():
+    binding = one(render("production"), "RoleBinding", "lapa-submitter")
+    assert binding["roleRef"] == {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "lapa-submitter"}
+    assert binding["subjects"] == [
+        {"kind": "ServiceAccount", "name": "lapa-submitter", "namespace": "robotics"},
+        {"kind": "Group", "name": "robotics-researchers", "apiGroup": "rbac.authorization.k8s.io"},
+    ]
+
+
+def test_without_people_there_is_a_role_to_bind_and_no_empty_binding():
+    assert not [item for item in render() if item["kind"] == "RoleBinding"]
+    one(render(), "Role", "lapa-submitter")
