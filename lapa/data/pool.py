@@ -26,15 +26,21 @@ def worker_pool(
 ) -> Iterator[ProcessPoolExecutor]:
     """A pool of processes, each of which calls ``start(*arguments)`` first; what was not begun is dropped at the end.
 
-    Raises DataError, naming the ``work`` and its ``remedy``, where a process dies.
+    Raises DataError, naming the ``work`` and its ``remedy``, where a process dies. Interrupted, it ends its processes.
     """
     # Spawned, not forked: the caller may hold threads (fsspec's S3 client has one) and an accelerator.
     context = multiprocessing.get_context("spawn")
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(start, arguments))
     try:
         yield pool
     except BrokenProcessPool as error:
         raise DataError(f"a process of {work} died, most likely for lack of memory. {remedy}") from error
+    except (KeyboardInterrupt, SystemExit):
+        # Waiting for what they are at could take longer than the machine is still ours.
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.terminate()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

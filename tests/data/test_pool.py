@@ -37,6 +37,22 @@ def test_a_process_that_dies_is_told_with_what_to_do():
         pool.submit(os._exit, 9).result()
 
 
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
+def test_an_interrupted_pool_waits_for_nobody(interruption: type[BaseException]):
+    started, workers = time.monotonic(), []
+
+    def work() -> None:
+        with worker_pool(1, work="a test", remedy="") as pool:
+            workers.append(pool.submit(os.getpid).result())
+            pool.map(time.sleep, [60, 60])
+            raise interruption
+
+    with pytest.raises(interruption):
+        work()
+    assert not is_running(workers[0])
+    assert time.monotonic() - started < 50
+
+
 def test_workers_end_with_a_parent_that_was_killed(tmp_path: Path):
     script = tmp_path / "parent.py"
     script.write_text(PARENT)
