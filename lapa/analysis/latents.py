@@ -15,10 +15,9 @@ from lapa.analysis.results import Source, Target
 from lapa.data.dataset import Dataset
 from lapa.data.frames import episode_arrays, episode_frames
 from lapa.data.splits import split_rows
-from lapa.data.windows import window_of
+from lapa.data.windows import summed_actions, window_of
 from lapa.errors import DataError
 from lapa.models.latent_action.model import LatentActionModel
-from lapa.training.probe import windowed_motion
 from lapa.types.batches import FramePair
 
 SCORED_SHARE = 0.3
@@ -151,7 +150,7 @@ def _motion(arrays: dict[str, np.ndarray], window: int) -> dict[Target, np.ndarr
     """See `lapa.analysis.results.Target`."""
     motion: dict[Target, np.ndarray] = {}
     if "actions" in arrays:
-        motion["actions"] = windowed_motion(arrays["actions"], window)
+        motion["actions"] = summed_actions(arrays["actions"], window)
     if "proprioception" in arrays:
         state = arrays["proprioception"].astype(np.float64)
         motion["relative"] = state[window:] - state[:-window]

@@ -8,14 +8,14 @@ import numpy as np
 from lapa.data.dataset import Dataset
 from lapa.data.frames import episode_arrays
 from lapa.data.labels import Labels
-from lapa.data.windows import window_of
-from lapa.training.probe import code_probe, linear_r2, windowed_motion
+from lapa.data.windows import summed_actions, window_of
+from lapa.training.probe import code_probe, linear_r2, num_fitted
 
 MAX_PAIRS = 8000
 
 
 def motion_r2(labels_url: str, dataset_url: str) -> float | None:
-    """R2 on the second half of the pairs of a linear map fitted on the first half; None without recorded actions."""
+    """R2 on half of the episodes of a linear map fitted on the other half; None without recorded actions."""
     labels, dataset = Labels.open(labels_url), Dataset.open(dataset_url)
     if not dataset.info.has_actions:
         return None
@@ -27,15 +27,15 @@ def motion_r2(labels_url: str, dataset_url: str) -> float | None:
         label = labels.codes_of(row) if is_latent else labels.actions_of(row)
         if not len(label):
             continue
-        motion = windowed_motion(episode_arrays(dataset, row)["actions"], window_of(stamp.window_seconds, rates[row]))
+        motion = summed_actions(episode_arrays(dataset, row)["actions"], window_of(stamp.window_seconds, rates[row]))
         named.append(label)
         motions.append(motion[: len(label)])
         if sum(map(len, named)) >= MAX_PAIRS:
             break
     if sum(map(len, named)) < 2:
         return None
-    names, motion = np.concatenate(named), np.concatenate(motions)
+    names, motion, fitted = np.concatenate(named), np.concatenate(motions), num_fitted([len(part) for part in named])
     if not is_latent:
-        return linear_r2(names, motion)
-    scores = code_probe(names, motion, stamp.codebook_size)
+        return linear_r2(names, motion, fitted=fitted)
+    scores = code_probe(names, motion, stamp.codebook_size, fitted=fitted)
     return max(score for name, score in scores.items() if name != "shuffled")

@@ -1,7 +1,7 @@
 """Windows: the distance between the two frames of a pair, given in seconds, used in timesteps."""
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32, Float64
 
 from lapa.errors import ConfigError
 
@@ -17,8 +17,13 @@ def window_of(seconds: float, fps: float) -> int:
     return window
 
 
-def mean_actions(actions: Float32[np.ndarray, "t a"], window: int) -> Float32[np.ndarray, "m a"]:
-    """Mean of the actions taken between both frames of every pair (t, t + window); m = 0 for a short episode."""
+def summed_actions(actions: Float[np.ndarray, "t a"], window: int) -> Float64[np.ndarray, "m a"]:
+    """Sum of the actions taken between both frames of every pair (t, t + window); m = 0 for a short episode."""
     sums = np.concatenate([np.zeros((1, actions.shape[1])), np.cumsum(actions, axis=0, dtype=np.float64)])
-    means: np.ndarray = (sums[window:-1] - sums[: -window - 1]) / window
-    return means.astype(np.float32)
+    between: np.ndarray = sums[window:-1] - sums[: -window - 1]
+    return between
+
+
+def mean_actions(actions: Float32[np.ndarray, "t a"], window: int) -> Float32[np.ndarray, "m a"]:
+    """Mean of the actions taken between both frames of every pair; m = 0 for a short episode."""
+    return (summed_actions(actions, window) / window).astype(np.float32)

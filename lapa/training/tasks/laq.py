@@ -28,7 +28,7 @@ from lapa.models.storage import save_model
 from lapa.tracking.tracker import Tracker
 from lapa.training.code_health import CodeTally, collapse_in_words, is_collapsed, perplexity
 from lapa.training.engine import Engine
-from lapa.training.probe import ProbeEpisode, code_probe, probe_episodes
+from lapa.training.probe import ProbeEpisode, code_probe, num_fitted, probe_episodes
 from lapa.types.batches import Batch, FramePair
 
 logger = logging.getLogger(__name__)
@@ -249,7 +249,8 @@ class LaqTask:
         if sum(map(len, codes)) < 2:
             return {}
         motion = np.concatenate([episode.motion for episode in self._probe_episodes])
-        return code_probe(np.concatenate(codes), motion, self.config.model.codebook_size)
+        fitted = num_fitted([len(episode) for episode in codes])
+        return code_probe(np.concatenate(codes), motion, self.config.model.codebook_size, fitted=fitted)
 
     def _show(self, engine: Engine, output: LatentActionOutput) -> None:
         """Every rank decodes, since weights may be spread over them; rank 0's tracker draws."""
