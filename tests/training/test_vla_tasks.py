@@ -43,6 +43,16 @@ def test_pretraining_beats_the_most_frequent_code_once_it_has_learned():
     assert after["accuracy/latent_action"] == 1 and "; this beats" in task.verdicts(after)[0]
 
 
+@pytest.mark.parametrize(
+    ("accuracy", "majority", "verdict"),
+    [(0.8634, 0.8626, "only ties with"), (0.86250001, 0.8625, "only ties with"), (0.87, 0.86, "beats"),
+     (0.85, 0.86, "does not beat")],
+)  # fmt: skip
+def test_an_accuracy_that_reads_like_the_majoritys_is_a_tie(accuracy: float, majority: float, verdict: str):
+    metrics = {"samples": 800.0, "accuracy/latent_action": accuracy, "majority/latent_action": majority}
+    assert f"; this {verdict} always" in PretrainTask(spec_of(small_convolutional())).verdicts(metrics)[0]
+
+
 def test_the_majority_baseline_counts_codes_over_all_batches():
     spec = spec_of(small_convolutional())
     task, engine, batch = PretrainTask(spec), engine_of(spec), some_batch(2)

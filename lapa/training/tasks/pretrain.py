@@ -48,11 +48,18 @@ class PretrainTask(VlaTask):
         mine, majority = metrics["accuracy/latent_action"], metrics.get("majority/latent_action")
         if majority is None:
             return [f"{mine:.1%} of held-out latent actions are predicted exactly."]
-        beats = "beats" if mine > majority else "does not beat"
+        against = _against(mine, majority, metrics["samples"])
         return [
-            f"{mine:.1%} of held-out latent actions are predicted exactly; this {beats} always answering with the "
+            f"{mine:.1%} of held-out latent actions are predicted exactly; this {against} always answering with the "
             f"most frequent one ({majority:.1%})."
         ]
+
+
+def _against(mine: float, majority: float, samples: float) -> str:
+    """Equal counts tie, whatever their sums were rounded to, and so does what reads alike."""
+    if abs(mine - majority) * samples < 0.5 or f"{mine:.1%}" == f"{majority:.1%}":
+        return "only ties with"
+    return "beats" if mine > majority else "does not beat"
 
 
 class CodeAccuracy:
