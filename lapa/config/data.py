@@ -1,6 +1,6 @@
 """Where episodes come from, how they are stored, and how training reads them."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, assert_never
 
 from pydantic import Field, model_validator
 
@@ -92,9 +92,9 @@ class TabletopSource(Config):
     scene: TabletopScene = TabletopScene()
     tasks: TabletopTasks = TabletopTasks()
     episodes: int = Field(gt=0)
-    seed: int = 0
-    image_size: int = 48
-    action_noise: float = 0.2
+    seed: int = Field(0, ge=0)
+    image_size: int = Field(48, ge=16, multiple_of=2)
+    action_noise: float = Field(0.2, ge=0)
     """Standard deviation of the oracle's time-correlated noise, as a share of one step."""
 
 
@@ -161,6 +161,21 @@ class ExistingDataset(Config):
 
 
 DatasetConfig = Annotated[IngestConfig | ExistingDataset, Field(discriminator="kind")]
+
+
+def lacks_actions(config: DatasetConfig) -> bool:
+    """Whether settings alone tell that no episode has actions; of some sources it shows only when they are read."""
+    if isinstance(config, ExistingDataset):
+        return False
+    match config.source:
+        case VideoFolderSource():
+            return True
+        case TabletopSource(record=record) | MetaWorldSource(record=record):
+            return record == "videos"
+        case LeRobotSource() | RldsSource():
+            return False
+        case _:
+            assert_never(config.source)
 
 
 class StreamConfig(Config):

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from lapa.config.base import Config, runtime
-from lapa.config.data import DatasetConfig
+from lapa.config.data import DatasetConfig, lacks_actions
 from lapa.config.stages import EvaluateConfig, FinetuneConfig, LabelConfig, LaqConfig, PretrainConfig, PretrainTarget
 from lapa.config.training import EngineConfig, TorchEngineConfig
 
@@ -60,6 +60,7 @@ class RunConfig(Config):
         if self.name in self.baselines:
             raise ValueError(f"a baseline is called '{self.name}', which is the run's own name; rename the baseline")
         self._check_targets()
+        self._check_actions()
         return self
 
     def _check_targets(self) -> None:
@@ -85,6 +86,32 @@ class RunConfig(Config):
                 "choose nsvq, vq_ema or fsq"
             )
         self._check_finetuning(self.pretrain.target, self.finetune)
+
+    def _check_actions(self) -> None:
+        """What learns actions must be given some: told now, and not after hours of training."""
+        target, laq = self.pretrain and self.pretrain.target, self.laq
+        learners = {
+            "pretrain.target.kind=recorded-actions": target is not None and target.kind == "recorded-actions",
+            "laq.supervision": laq.supervision is not None and laq.labeller == "latent-action",
+        }
+        self._refuse_videos_alone("videos", self.videos, learners)
+        learners = {
+            "finetune": self.finetune is not None,
+            "laq.labeller=inverse-dynamics": laq.labeller == "inverse-dynamics",
+            "laq.gate": laq.gate is not None,
+        }
+        self._refuse_videos_alone("robot", self.robot, learners)
+
+    @staticmethod
+    def _refuse_videos_alone(role: str, dataset: DatasetConfig | None, learners: dict[str, bool]) -> None:
+        """Of each learner, whether the run has it."""
+        learner = next((name for name, is_there in learners.items() if is_there), None)
+        if learner and dataset is not None and lacks_actions(dataset):
+            raise ValueError(
+                f"{learner} reads actions, and the episodes of '{role}' are recorded without: set "
+                f"{role}.source.record=demonstrations where a simulator records them, or choose a {role}.source that "
+                "has actions (kind lerobot or rlds)"
+            )
 
     @staticmethod
     def _check_finetuning(target: PretrainTarget, finetune: FinetuneConfig | None) -> None:

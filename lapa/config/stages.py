@@ -172,12 +172,22 @@ class TabletopEvaluation(Config):
 
     kind: Literal["tabletop"] = "tabletop"
     episodes: int = Field(180, gt=0)
-    seed: int = 10_000
+    """At least one for each kind of task in each split that is asked for."""
+    seed: int = Field(10_000, ge=0)
     """First seed of the initial states; never one that recordings use."""
     max_steps: int = Field(80, gt=0)
     """Tenths of a second after which a task counts as failed: timesteps in the studio, half as many in the workshop."""
     scene: TabletopScene = TabletopScene()
     tasks: TabletopTasks = TabletopTasks()
+
+    @model_validator(mode="after")
+    def _every_split_is_tried(self) -> "TabletopEvaluation":
+        if self.tasks.splits and self.episodes < self.tasks.num_cells:
+            raise ValueError(
+                f"episodes={self.episodes} leaves out some of the {self.tasks.num_cells} combinations of kind and "
+                "split, which take turns: set episodes to as many at least, or name fewer kinds or splits"
+            )
+        return self
 
 
 class MetaWorldEvaluation(Config):

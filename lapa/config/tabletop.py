@@ -1,6 +1,6 @@
 """The tabletop's worlds and tasks: where an episode happens and what may be asked for in it."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -8,8 +8,9 @@ from lapa.config.base import Config
 
 WorldName = Literal["studio", "workshop"]
 TaskKind = Literal["reach", "push-direction", "push-to", "push-to-place", "push-beside", "separate"]
+ALL_KINDS: tuple[TaskKind, ...] = get_args(TaskKind)
 Split = Literal["seen", "unseen-object", "unseen-combination", "unseen-wording"]
-SPLITS: tuple[Split, ...] = ("seen", "unseen-object", "unseen-combination", "unseen-wording")
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 class Distractors(Config):
@@ -45,13 +46,16 @@ class TabletopTasks(Config):
     wordings: Literal["first", "any"] = "first"
     """`first` says a task always in the same words; `any` draws among those that the split allows."""
 
+    @property
+    def num_cells(self) -> int:
+        """Combinations of a kind and a split that there are tasks of; episodes take turns in them."""
+        without_tasks = self.kinds.count("reach") * self.splits.count("unseen-combination")
+        return len(self.kinds) * max(1, len(self.splits)) - without_tasks
+
     @model_validator(mode="after")
     def _asks_for_something(self) -> "TabletopTasks":
         if not self.kinds:
             raise ValueError("kinds must name at least one")
-        if set(self.splits) == {"unseen-combination"} and set(self.kinds) == {"reach"}:
+        if self.num_cells == 0:
             raise ValueError("reach has no combinations of an object and a goal; add another kind or split")
         return self
-
-
-ALL_KINDS: tuple[TaskKind, ...] = ("reach", "push-direction", "push-to", "push-to-place", "push-beside", "separate")

@@ -60,4 +60,7 @@ def test_the_last_wordings_are_held_out(kind: TaskKind):
 def test_kinds_and_splits_take_turns_where_there_are_such_tasks():
     turns = cells(TabletopTasks(kinds=ALL_KINDS, splits=SPLITS), 4)
     assert Counter(cell.kind for cell in turns) == {**dict.fromkeys(ALL_KINDS, 4), "reach": 3}
+    for tasks in (TabletopTasks(kinds=ALL_KINDS, splits=SPLITS), TabletopTasks(splits=("unseen-combination",))):
+        assert {len(cells(tasks, objects)) for objects in (4, 6)} == {tasks.num_cells}
+    assert TabletopTasks().num_cells == 3
     assert cells(TabletopTasks(), 4) == (Cell("reach"), Cell("push-direction"), Cell("push-to"))
