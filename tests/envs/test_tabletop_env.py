@@ -2,6 +2,7 @@
 
 import gymnasium
 import numpy as np
+import pytest
 from gymnasium.utils.env_checker import check_env
 
 from lapa.config.tabletop import Distractors, TabletopScene
@@ -9,6 +10,7 @@ from lapa.envs.tabletop import ENV_ID
 from lapa.envs.tabletop.env import TabletopEnv
 from lapa.envs.tabletop.oracle import Oracle
 from lapa.envs.tabletop.tasks import PushDirection, Reach
+from lapa.errors import ConfigError
 
 
 def test_gymnasium_accepts_the_environment():
@@ -37,6 +39,19 @@ def test_an_instruction_in_other_words_sets_the_task_and_is_shown():
     assert env.task == PushDirection("yellow star", "up")
     assert observation["instruction"] == "shove the yellow star up"
     assert env.observation_space.contains(observation)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"instruction": "shove the pink moon up"}, r"4 objects has no pink moon\. Set objects to 6"),
+        ({"kind": "juggle"}, r"'juggle' is no kind of task; kinds are reach,"),
+        ({"task": "reach"}, r"no option task; it takes kind, instruction and wording"),
+    ],
+)
+def test_what_the_table_cannot_give_is_refused(options: dict[str, str], expected: str):
+    with pytest.raises(ConfigError, match=expected):
+        TabletopEnv().reset(seed=0, options=options)
 
 
 def test_an_episode_ends_with_success_or_is_cut_off():

@@ -7,7 +7,7 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Float32, UInt8
 
-from lapa.config.tabletop import TabletopScene, TabletopTasks
+from lapa.config.tabletop import ALL_KINDS, TabletopScene, TabletopTasks
 from lapa.envs.tabletop.embodiments import embodiment_of
 from lapa.envs.tabletop.episode import TabletopEpisode
 from lapa.envs.tabletop.instructions import instruction_of, parse_instruction
@@ -15,8 +15,9 @@ from lapa.envs.tabletop.layouts import random_state
 from lapa.envs.tabletop.objects import block_names
 from lapa.envs.tabletop.rollouts import MAX_STEPS, Start, random_start
 from lapa.envs.tabletop.splits import Cell
-from lapa.envs.tabletop.tasks import Task, kind_of
+from lapa.envs.tabletop.tasks import Task, kind_of, objects_of
 from lapa.envs.tabletop.world import State
+from lapa.errors import ConfigError
 
 STUDIO_SCENE = TabletopScene()
 
@@ -30,7 +31,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
     second.
 
     `reset(options=...)` takes `kind` (a `TaskKind`), `instruction` (any known wording) and `wording`
-    (0 for the default one).
+    (0 for the default one). ConfigError for others, and for an instruction that names a block the scene has not.
     """
 
     metadata = {  # noqa: RUF012 (Gymnasium declares it so)
@@ -72,8 +73,11 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
 
     def _random_start(self, options: dict[str, Any]) -> Start:
         rng, objects = self.np_random, self.scene.objects
+        _refuse_unknown(options)
         if "instruction" in options:
             task = parse_instruction(options["instruction"])
+            if absent := set(objects_of(task)) - set(block_names(objects)):
+                raise ConfigError(f"A scene of {objects} objects has no {', '.join(absent)}. Set objects to 6.")
             state = random_state(rng, task, block_names(objects))
             return Start(task=task, cell=Cell(kind_of(task)), instruction=options["instruction"], state=state)
         kinds = TabletopTasks().kinds
@@ -113,3 +117,10 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
 
     def _observation(self) -> dict[str, Any]:
         return {"image": self.render(), "instruction": self.instruction}
+
+
+def _refuse_unknown(options: dict[str, Any]) -> None:
+    if unknown := options.keys() - {"kind", "instruction", "wording"}:
+        raise ConfigError(f"reset has no option {', '.join(sorted(unknown))}; it takes kind, instruction and wording.")
+    if options.get("kind") not in (None, *ALL_KINDS):
+        raise ConfigError(f"{options['kind']!r} is no kind of task; kinds are {', '.join(ALL_KINDS)}.")
