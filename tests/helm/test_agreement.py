@@ -1,0 +1,91 @@
+"""The chart and the jobs that lapactl renders agree on names and labels."""
+
+import re
+
+import pytest
+import yaml
+from helm_chart import CHART, OPERATORS, one, pods_of, render
+from job_specs import GOLDEN
+
+from lapa_k8s.names import JOB_LABEL, MANAGED_LABELS, STAGE_LABEL, job_name
+from lapa_k8s.parts import Restarts
+from lapa_k8s.profile import ClusterProfile
+from lapa_k8s.rendering.indexed_job import FINAL_CODES
+from lapa_k8s.rendering.pods import pod_labels
+from lapa_k8s.spec import RuntimeRef
+
+STAGES = ("ingest", "laq", "label", "pretrain", "finetune", "evaluate")
+
+
+def selects(selector: dict, labels: dict[str, str]) -> bool:
+    return selector["matchLabels"].items() <= labels.items()
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_network_policies_know_the_jobs_pods(name: str):
+    policy = one(render("dev"), "NetworkPolicy", "lapa-jobs")["spec"]
+    assert selects(policy["podSelector"], pod_labels(GOLDEN[name]))
+    assert policy["podSelector"]["matchLabels"] == MANAGED_LABELS
+
+
+def test_nothing_of_the_charts_own_is_taken_for_a_job_and_no_job_for_the_charts():
+    objects = render("dev")
+    jobs = one(objects, "NetworkPolicy", "lapa-jobs")["spec"]["podSelector"]
+    for pod in pods_of(objects).values():
+        assert not selects(jobs, pod["metadata"]["labels"])
+    job = pod_labels(GOLDEN["pretrain"])
+    for item in objects:
+        if item["kind"] == "Service":
+            assert not item["spec"]["selector"].items() <= job.items()
+        if item["kind"] == "Deployment":
+            assert not selects(item["spec"]["selector"], job)
+
+
+def test_a_trainjob_finds_the_runtime_its_job_and_its_container():
+    wanted = RuntimeRef()
+    runtime = one(render(apis=OPERATORS), wanted.kind, wanted.name)
+    [job] = runtime["spec"]["template"]["spec"]["replicatedJobs"]
+    [container] = job["template"]["spec"]["template"]["spec"]["containers"]
+    assert (job["name"], container["name"]) == (wanted.job, wanted.container)
+
+
+def test_the_runtime_gives_pods_as_long_to_save_as_jobs_have_and_fails_on_the_same_codes():
+    runtime = one(render(apis=OPERATORS), "TrainingRuntime", "lapa-torch")
+    job = runtime["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]
+    assert job["template"]["spec"]["terminationGracePeriodSeconds"] == Restarts().grace_seconds
+    [rule] = job["podFailurePolicy"]["rules"]
+    assert rule["onExitCodes"]["values"] == list(FINAL_CODES)
+    assert runtime["spec"]["template"]["spec"]["failurePolicy"]["maxRestarts"] == Restarts().retries
+
+
+def test_the_images_user_is_the_jobs_user():
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert values["mlflow"]["user"] == values["s3"]["user"] == ClusterProfile().security.user
+    assert (
+        f"{values['images']['train']['repository']}:{values['images']['train']['tag']}" == ClusterProfile().images.train
+    )
+
+
+def test_targets_of_the_jobs_monitor_carry_the_labels_that_alerts_read():
+    monitor = one(render(apis=OPERATORS, settings=("monitoring.rules.workloads=true",)), "PodMonitor", "lapa-jobs")[
+        "spec"
+    ]
+    assert monitor["podTargetLabels"] == [JOB_LABEL, STAGE_LABEL]
+    assert re.sub(r"[^a-zA-Z0-9_]", "_", JOB_LABEL) == "lapa_dev_job"
+    assert selects(monitor["selector"], pod_labels(GOLDEN["pretrain"]))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("attempt", ["", "n2", "worker"])
+@pytest.mark.parametrize("suffix", ["worker-0", "worker-17", "node-0-3-x7k2p", "0-x7k2p"])
+def test_alerts_read_a_jobs_name_from_its_pods(stage: str, attempt: str, suffix: str):
+    rules = one(render(apis=OPERATORS), "PrometheusRule", "lapa")["spec"]["groups"]
+    [expression] = [
+        rule["expr"] for group in rules for rule in group["rules"] if rule.get("record") == "lapa:pod_job:info"
+    ]
+    selector, name_pattern = re.findall(r'"(\(?\.\+-[^"]*)"', expression)
+    job = job_name("bridge-v2 laq-run", stage, "0123456789abcdef", attempt)
+    pod = f"{job}-{suffix}"
+    assert re.fullmatch(selector, pod)
+    match = re.fullmatch(name_pattern, pod)
+    assert match is not None and match[1] == job
