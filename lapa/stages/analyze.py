@@ -39,7 +39,7 @@ class AnalysisRequest(Config):
     policy: str | None = None
     """URL of a pretrained VLA, in place of the run's own."""
     floor: str | None = None
-    """URL of a latent-action model trained with its codes withheld."""
+    """URL of a latent-action model trained with its codes withheld, in place of the run's baseline that is one."""
     window_seconds: float | None = None
     """In place of the run's own."""
     work_url: str | None = None
@@ -64,16 +64,15 @@ def analyze_run(
     run: RunConfig,
     settings: StudySettings | None = None,
     *,
-    floor: str | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> AnalysisResult:
     """Everything about a run's latent-action model, made once per content and settings, read again afterwards.
 
-    `floor` is the URL of a model trained with its codes withheld. Raises NotMadeYet where the run has no
-    latent-action model yet, ConfigError where it makes none, or one without a dataset to look at.
+    Raises NotMadeYet where the run has no latent-action model yet, ConfigError where it makes none, or one without a
+    dataset to look at.
     """
     subject = of_run(run)
-    inputs = study_inputs(subject, AnalysisRequest(source=run.name, floor=floor))
+    inputs = study_inputs(subject, AnalysisRequest(source=run.name))
     return study(inputs, settings or StudySettings(), subject.work_url, progress=progress)
 
 
@@ -84,15 +83,20 @@ def study_inputs(subject: Subject, request: AnalysisRequest) -> StudyInputs:
     }
     if not datasets:
         raise ConfigError(f"no dataset of {request.source} is there; name one with --dataset")
-    policy = Artifact(url=request.policy, digest=model_digest(request.policy)) if request.policy else subject.policy
+    policy = model_at(request.policy) if request.policy else subject.policy
+    floor = model_at(request.floor) if request.floor else subject.floor
     return StudyInputs(
         name=subject.name,
         window_seconds=window_of_subject(subject, request.window_seconds),
         model=model_source(subject.model),
         datasets=datasets,
         policy=model_source(policy) if policy else None,
-        floor=model_source(Artifact(url=request.floor, digest=model_digest(request.floor))) if request.floor else None,
+        floor=model_source(floor) if floor else None,
     )
+
+
+def model_at(url: str) -> Artifact:
+    return Artifact(url=url, digest=model_digest(url))
 
 
 def window_of_subject(subject: Subject, wanted: float | None) -> float:

@@ -62,11 +62,12 @@ def plan(run: RunConfig) -> list[PlannedStage]:
 
 
 def stages_of(run: RunConfig, *, is_baseline: bool = False) -> list[StageName]:
-    """The stages that make a run's results; a baseline without pretraining needs no labels."""
+    """The stages that make a run's results. A baseline without pretraining needs no labels; one whose codes are
+    withheld is there for its latent-action model."""
     needs_labels = learns_labels(run) if run.pretrain else not is_baseline
     wanted: dict[StageName, bool] = {
         "ingest": True,
-        "laq": needs_labels,
+        "laq": needs_labels or is_floor(run),
         "label": needs_labels,
         "pretrain": run.pretrain is not None,
         "finetune": run.finetune is not None,
@@ -84,6 +85,11 @@ def datasets_of(run: RunConfig) -> dict[str, DatasetConfig]:
 def learns_labels(run: RunConfig) -> bool:
     """Whether pretraining learns what stage `label` made, and not what the videos were recorded with."""
     return run.pretrain is not None and run.pretrain.target.kind != "recorded-actions"
+
+
+def is_floor(run: RunConfig) -> bool:
+    """Whether its latent-action model has to do without codes, to show what the others' codes are worth."""
+    return run.laq.labeller == "latent-action" and run.laq.model.quantizer.kind == "withheld"
 
 
 def labels_robot(run: RunConfig) -> bool:

@@ -32,7 +32,7 @@ class ProbeRequest(Config):
     transfer: str | None = None
     """URL of a dataset that the probe is taken to."""
     floor: str | None = None
-    """URL of a latent-action model trained with its codes withheld."""
+    """URL of a latent-action model trained with its codes withheld, in place of the run's baseline that is one."""
     overrides: tuple[str, ...] = ()
     window_seconds: float | None = None
     max_pairs: int = 4000
@@ -58,6 +58,7 @@ def probe(request: ProbeRequest) -> ProbeReport:
     if not urls:
         raise ConfigError(f"no dataset of {request.source} is there; name one: lapactl probe {request.source} DATASET")
     model = load_latent_action_model(subject.model.url)
+    floor = request.floor or (subject.floor.url if subject.floor else None)
     encoded, *others = (
         encode_dataset(model, Dataset.open(url), window_seconds=window, max_pairs=request.max_pairs)
         for url in [urls[0], *([request.transfer] if request.transfer else [])]
@@ -66,7 +67,7 @@ def probe(request: ProbeRequest) -> ProbeReport:
         model,
         model_source(subject.model),
         encoded,
-        floor=load_latent_action_model(request.floor) if request.floor else None,
+        floor=load_latent_action_model(floor) if floor else None,
         other=others[0] if others else None,
         progress=lambda step: logger.info("event=probe step=%r", step),
     )

@@ -13,7 +13,7 @@ from lapa.config.run import RunConfig
 from lapa.config.stages import CodesTarget
 from lapa.data.dataset import Dataset
 from lapa.errors import ConfigError, LapaError
-from lapa.stages.plan import NotMadeYet, dataset_url, datasets_of, finished, is_whole, stage_folder
+from lapa.stages.plan import NotMadeYet, dataset_url, datasets_of, finished, is_floor, is_whole, stage_folder
 from lapa.stages.results import Artifact, StageResult, read_result
 
 MODEL_FILE = "config.json"
@@ -32,6 +32,8 @@ class Subject:
     datasets: dict[str, Artifact] = field(default_factory=dict)
     policy: Artifact | None = None
     """The pretrained VLA that predicts the model's codes."""
+    floor: Artifact | None = None
+    """The model of the run's baseline whose codes are withheld."""
 
 
 def find_subject(source: str, overrides: Sequence[str] = ()) -> Subject:
@@ -74,7 +76,15 @@ def of_run(run: RunConfig) -> Subject:
             if is_whole(run, config)
         },
         policy=_policy(run),
+        floor=_floor(run),
     )
+
+
+def _floor(run: RunConfig) -> Artifact | None:
+    """Of another window it would have another floor."""
+    rivals = [arm for arm in arms(run).values() if is_floor(arm) and arm.laq.window_seconds == run.laq.window_seconds]
+    results = (finished(arm, "laq") for arm in rivals)
+    return next((result.outputs["model"] for result in results if result is not None), None)
 
 
 def _policy(run: RunConfig) -> Artifact | None:

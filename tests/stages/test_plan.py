@@ -164,3 +164,9 @@ def test_an_rlds_dataset_goes_by_its_name_and_not_its_version():
     assert "/bridge_dataset-" in dataset_url(run, run.robot)
     plain = load_run("bridge-sample", ["robot.source.url=my-episodes"])
     assert "/my-episodes-" in dataset_url(plain, plain.robot)
+
+
+def test_a_baseline_without_codes_is_made_for_its_latent_action_model_alone():
+    withheld = {"laq.model.quantizer": {"kind": "withheld", "width": 8}, "pretrain": None, "finetune": None}
+    run = load_run("tabletop").model_copy(update={"baselines": {"floor": withheld}})
+    assert [item.stage for item in plan(run) if item.name == "floor"] == ["laq"]

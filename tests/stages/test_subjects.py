@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lapa import files
-from lapa.config.load import load_run
+from lapa.config.load import arms, load_run
 from lapa.errors import ConfigError
 from lapa.stages.plan import NotMadeYet, stage_folder
 from lapa.stages.results import Artifact, StageResult, write_result
@@ -81,6 +81,22 @@ def test_a_pretraining_brings_its_policy_and_the_model_that_labelled_for_it(run_
     found = find_subject(str(work / "pretrain-1"))
     assert found.model.url == files.join(laq, "model") and found.window_seconds == 0.4
     assert found.policy is not None and found.policy.digest == "vla-digest"
+
+
+def test_the_floor_is_the_baseline_whose_codes_are_withheld(run_file: Path) -> None:
+    finish_laq(run_file)
+    withheld = "{laq.model.quantizer: {kind: withheld, width: 8}, pretrain: null, finetune: null%s}"
+    text = run_file.read_text()
+    run_file.write_text(text.replace("baselines: {}", f"baselines: {{floor: {withheld % ''}}}"))
+    assert find_subject(str(run_file)).floor is None  # not made yet
+    floor = arms(load_run(str(run_file)))["floor"]
+    finish(stage_folder(floor, "laq"), "laq", inputs={}, model="floor-digest")
+    found = find_subject(str(run_file)).floor
+    assert found is not None and found.digest == "floor-digest"
+    other = withheld % ", laq.window_seconds: 0.8"
+    run_file.write_text(text.replace("baselines: {}", f"baselines: {{floor: {other}}}"))
+    finish(stage_folder(arms(load_run(str(run_file)))["floor"], "laq"), "laq", inputs={}, model="other-window")
+    assert find_subject(str(run_file)).floor is None
 
 
 def test_a_name_that_stands_for_nothing_says_what_may_be_named(tmp_path: Path) -> None:
