@@ -8,19 +8,31 @@ t labelled timesteps, n codes per frame pair, d dimensions of one latent vector,
 import io
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import IO, Any, Literal, Self, assert_never
+from collections.abc import Sequence
+from typing import Any, Literal, Self, assert_never
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.core import url_to_fs
 from jaxtyping import Float, Float32, Int64
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lapa import files
 from lapa.data.dataset import Dataset
+from lapa.data.label_files import (
+    FOOTER_KEY,
+    MANIFEST_FILE,
+    SCHEMA_VERSION,
+    Footer,
+    LabellerKind,
+    LabelStamp,
+    Manifest,
+    file_name,
+    footer_in,
+    opened,
+    read_footer,
+    read_manifest,
+    refuse_difference,
+)
 from lapa.data.label_table import (
     AnyLabels,
     EpisodeActions,
@@ -33,61 +45,11 @@ from lapa.data.label_table import (
 from lapa.data.parquet import read_parquet
 from lapa.errors import DataError, LabelMismatch
 
-SCHEMA_VERSION = 1
-MANIFEST_FILE = "labels.json"
 logger = logging.getLogger(__name__)
 
-_FOOTER_KEY = b"lapa"
 _SHARDS_IN_MEMORY = 256
 
-LabellerKind = Literal["latent-action", "inverse-dynamics"]
-
 __all__ = ["AnyLabels", "EpisodeActions", "EpisodeLabels", "LabelStamp", "LabelWriter", "LabellerKind", "Labels"]
-
-
-class LabelStamp(BaseModel):
-    """What made the labels, and from what: training refuses labels whose stamp does not fit."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    dataset_revision: str
-    labeller_digest: str
-    """Digest of the model that named the changes."""
-    labeller_kind: LabellerKind
-    """`latent-action` labels hold codes and vectors; `inverse-dynamics` labels hold actions."""
-    window_seconds: float
-    image_size: int
-    """Side of the frames the labeller saw, in pixels."""
-    codes_per_pair: int
-    """0, as is `codebook_size`, where the labels are actions."""
-    codebook_size: int
-    action_names: tuple[str, ...] = ()
-    """Dimensions of the actions; none where the labels are latent actions."""
-
-    def as_json(self) -> str:
-        """As labels carry it: what only labels of actions say leaves the bytes and digests of others as they were."""
-        return self.model_dump_json(exclude_defaults=True)
-
-
-class _Footer(BaseModel):
-    """Travels in the schema metadata of each shard's file."""
-
-    stamp: LabelStamp
-    episodes: dict[str, int]
-    """Labelled timesteps of each episode, in shard order."""
-    digest: str
-    """Hash of the labels."""
-
-
-class _Manifest(BaseModel):
-    """`labels.json`."""
-
-    schema_version: int
-    stamp: LabelStamp
-    digest: str
-    """Hash of the stamp and of all shards' labels."""
-    first_rows: list[int]
-    """First row of each shard in the dataset's index."""
 
 
 class LabelWriter:
@@ -104,24 +66,24 @@ class LabelWriter:
         """Shards still to label. Raises LabelMismatch where finished labels of another stamp lie here."""
         manifest_url = files.join(self.url, MANIFEST_FILE)
         if files.exists(manifest_url):
-            _refuse_difference(_read_manifest(manifest_url).stamp, self.stamp, self.url)
+            refuse_difference(read_manifest(manifest_url).stamp, self.stamp, self.url)
         there = set(files.list_names(self.url))
         return [
             shard
             for shard in range(dataset.info.num_shards)
-            if _file_name(shard) not in there or not self._is_labelled(shard)
+            if file_name(shard) not in there or not self._is_labelled(shard)
         ]
 
     def write_shard(self, shard: int, episodes: Sequence[AnyLabels]) -> None:
         """Labels of all episodes of one shard, in its order; an episode shorter than the window has t = 0."""
         table = label_table(episodes, self._columns(episodes))
-        footer = _Footer(
+        footer = Footer(
             stamp=self.stamp,
             episodes={labels.episode: len(labels) for labels in episodes},
             digest=files.digest(*(column.to_numpy().tobytes() for column in label_values(table))),
         )
         buffer = io.BytesIO()
-        metadata = {_FOOTER_KEY: footer.model_dump_json(exclude_defaults=True).encode()}
+        metadata = {FOOTER_KEY: footer.model_dump_json(exclude_defaults=True).encode()}
         pq.write_table(table.replace_schema_metadata(metadata), buffer, compression="zstd")
         files.write_bytes(self._shard_url(shard), buffer.getvalue())
 
@@ -134,9 +96,9 @@ class LabelWriter:
         if missing:
             raise DataError(
                 f"{self.url} lacks labels of {len(missing)} of {dataset.info.num_shards} shards, the first is "
-                f"{_file_name(missing[0])}. Run the label stage again: it continues where it stopped."
+                f"{file_name(missing[0])}. Run the label stage again: it continues where it stopped."
             )
-        footers = [_read_footer(self._shard_url(shard)) for shard in range(dataset.info.num_shards)]
+        footers = [read_footer(self._shard_url(shard)) for shard in range(dataset.info.num_shards)]
         first_rows = _first_rows(dataset)
         ids = dataset.index["episode"].to_pylist()
         for footer, first, end in zip(footers, first_rows, [*first_rows[1:], len(ids)], strict=True):
@@ -146,7 +108,7 @@ class LabelWriter:
                     f"Remove {self.url} and run the label stage again."
                 )
         digest = files.digest(self.stamp.as_json(), *(footer.digest for footer in footers))
-        manifest = _Manifest(schema_version=SCHEMA_VERSION, stamp=self.stamp, digest=digest, first_rows=first_rows)
+        manifest = Manifest(schema_version=SCHEMA_VERSION, stamp=self.stamp, digest=digest, first_rows=first_rows)
         files.write_json(files.join(self.url, MANIFEST_FILE), manifest.model_dump(mode="json", exclude_defaults=True))
         return digest
 
@@ -165,13 +127,13 @@ class LabelWriter:
 
     def _is_labelled(self, shard: int) -> bool:
         try:
-            return _read_footer(self._shard_url(shard)).stamp == self.stamp
+            return read_footer(self._shard_url(shard)).stamp == self.stamp
         except DataError as error:
             logger.warning("shard=%d labels are written anew: %s", shard, error)
             return False
 
     def _shard_url(self, shard: int) -> str:
-        return files.join(self.url, _file_name(shard))
+        return files.join(self.url, file_name(shard))
 
 
 class Labels:
@@ -197,7 +159,7 @@ class Labels:
                 f"{url} holds no {MANIFEST_FILE}, so no finished labels. Check the URL, or run the label stage "
                 "again: it continues where it stopped."
             )
-        manifest = _read_manifest(manifest_url)
+        manifest = read_manifest(manifest_url)
         return cls(url, manifest.stamp, manifest.digest, manifest.first_rows)
 
     def check(
@@ -216,7 +178,7 @@ class Labels:
         }
         if labeller_digest is not None:
             wanted["labeller_digest"] = labeller_digest
-        _refuse_difference(self.stamp, self.stamp.model_copy(update=wanted), self.url)
+        refuse_difference(self.stamp, self.stamp.model_copy(update=wanted), self.url)
 
     def codes_of(self, row: int) -> Int64[np.ndarray, "t n"]:
         """Codes of one episode, by its row in the dataset's index; t = 0 where it is shorter than the window."""
@@ -255,10 +217,10 @@ class Labels:
 
     def _read(self, shard: int, column: str) -> list[np.ndarray]:
         """One list column of a shard, cut at the episodes: t × length each."""
-        url = files.join(self.url, _file_name(shard))
-        with _opened(url) as file:
+        url = files.join(self.url, file_name(shard))
+        with opened(url) as file:
             table = read_parquet(file, [column])
-        footer = _footer_in(table.schema.metadata, url)
+        footer = footer_in(table.schema.metadata, url)
         if footer.stamp != self.stamp:
             raise LabelMismatch(f"{url} carries another stamp than {MANIFEST_FILE}. Run the label stage again.")
         lists = table[column].combine_chunks()
@@ -269,59 +231,3 @@ class Labels:
 def _first_rows(dataset: Dataset) -> list[int]:
     shards = dataset.index["shard"].to_numpy()
     return [int(row) for row in np.searchsorted(shards, np.arange(dataset.info.num_shards))]
-
-
-def _file_name(shard: int) -> str:
-    return f"shard-{shard:05d}.parquet"
-
-
-def _read_manifest(url: str) -> _Manifest:
-    try:
-        value = files.read_json(url)
-        version = value.get("schema_version") if isinstance(value, dict) else None
-        if version != SCHEMA_VERSION:
-            raise DataError(
-                f"{url} has label schema_version {version}; this version of lapa reads {SCHEMA_VERSION}. "
-                "Delete it and run the label stage again."
-            )
-        return _Manifest.model_validate(value)
-    except ValueError as error:  # neither JSON nor, being a ValidationError, a manifest
-        raise DataError(
-            f"{url} is damaged: {error}. Delete it and run the label stage again: labels that are whole are kept."
-        ) from error
-
-
-@contextmanager
-def _opened(url: str) -> Iterator[IO[bytes]]:
-    fs, path = url_to_fs(url)
-    try:
-        with fs.open(path, "rb") as file:
-            yield file
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{url} cannot be read: {error}. Delete it and run the label stage again.") from error
-
-
-def _read_footer(url: str) -> _Footer:
-    """Only the end of the file is read."""
-    with _opened(url) as file:
-        return _footer_in(pq.read_schema(file).metadata, url)
-
-
-def _footer_in(metadata: dict[bytes, bytes] | None, url: str) -> _Footer:
-    try:
-        return _Footer.model_validate_json((metadata or {})[_FOOTER_KEY])
-    except (KeyError, ValidationError) as error:
-        raise DataError(f"{url} carries no valid label stamp. Delete it and run the label stage again.") from error
-
-
-def _refuse_difference(found: LabelStamp, wanted: LabelStamp, url: str) -> None:
-    differences = [
-        f"{name} is {getattr(found, name)} but this run has {getattr(wanted, name)}"
-        for name in LabelStamp.model_fields
-        if getattr(found, name) != getattr(wanted, name)
-    ]
-    if differences:
-        raise LabelMismatch(
-            f"labels at {url} do not fit: {'; '.join(differences)}. "
-            "Run the label stage for this run, or point the run at the dataset and model they were made from."
-        )
