@@ -89,9 +89,9 @@ class RunConfig(Config):
 
     def _check_actions(self) -> None:
         """What learns actions must be given some: told now, and not after hours of training."""
-        target, laq = self.pretrain and self.pretrain.target, self.laq
+        kind, laq = self.pretrain.target.kind if self.pretrain else None, self.laq
         learners = {
-            "pretrain.target.kind=recorded-actions": target is not None and target.kind == "recorded-actions",
+            "pretrain.target.kind=recorded-actions": kind == "recorded-actions",
             "laq.supervision": laq.supervision is not None and laq.labeller == "latent-action",
         }
         self._refuse_videos_alone("videos", self.videos, learners)
