@@ -40,8 +40,9 @@ def motion_statistics(
     told = [row for row in pairs if pairs[row] and has_actions[row] and is_chosen("motion", names[row], share)]
     if not told:
         raise DataError(
-            f"laq.supervision.share={share:g} chooses none of the {sum(has_actions)} episodes of {dataset.url} that "
-            "have actions. Raise the share, use videos that come with recorded actions, or set laq.supervision to null."
+            f"No training episode of {dataset.url} has actions ({sum(has_actions)} have), is longer than "
+            f"laq.window_seconds={window_seconds:g} and among the share={share:g} that is read. Lower the window, raise "
+            "laq.supervision.share, use episodes that come with recorded actions, or set laq.supervision to null."
         )
     chosen = [told[place] for place in np.unique(np.linspace(0, len(told) - 1, MEASURED_EPISODES).round().astype(int))]
     motion = np.concatenate(
