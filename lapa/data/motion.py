@@ -41,8 +41,8 @@ def motion_statistics(
     if not told:
         raise DataError(
             f"No training episode of {dataset.url} has actions ({sum(has_actions)} have), is longer than "
-            f"laq.window_seconds={window_seconds:g} and among the share={share:g} that is read. Lower the window, raise "
-            "laq.supervision.share, use episodes that come with recorded actions, or set laq.supervision to null."
+            f"laq.window_seconds={window_seconds:g} and among the share={share:g} that is read. Lower the window, "
+            "raise laq.supervision.share, use episodes that come with recorded actions, or set laq.supervision to null."
         )
     chosen = [told[place] for place in np.unique(np.linspace(0, len(told) - 1, MEASURED_EPISODES).round().astype(int))]
     motion = np.concatenate(
