@@ -1,5 +1,7 @@
 """The other labeller of stage `laq`: inverse dynamics learned from the robot's own episodes (the VPT baseline)."""
 
+import logging
+
 from lapa.config.stages import LaqConfig
 from lapa.data.dataset import Dataset
 from lapa.data.motion import motion_statistics
@@ -12,9 +14,13 @@ from lapa.stages.training import train
 from lapa.tracking.registry import INVERSE_DYNAMICS_MODEL
 from lapa.training.tasks.inverse_dynamics import InverseDynamicsTask
 
+logger = logging.getLogger(__name__)
+
 
 def train_inverse_dynamics(stage: Stage, config: LaqConfig) -> None:
     """Train on frame pairs one window apart, validate on held-out episodes, and register the model."""
+    if ignored := ignored_settings(config):
+        logger.warning("event=setting-ignored settings=%s reason=laq.labeller=inverse-dynamics", ",".join(ignored))
     dataset = Dataset.open(stage.inputs["robot"].url)
     spec = inverse_dynamics_spec(config, dataset)
     task = InverseDynamicsTask(spec)
@@ -33,6 +39,12 @@ def train_inverse_dynamics(stage: Stage, config: LaqConfig) -> None:
         messages=task.verdicts(result.metrics),
         registered=stage.register(INVERSE_DYNAMICS_MODEL, model, result.metrics),
     )
+
+
+def ignored_settings(config: LaqConfig) -> list[str]:
+    """What is set for the latent-action model, beside its size and training, and does nothing for this one."""
+    names = ("gate", "supervision", "augmentation", "released_weights")
+    return [f"laq.{name}" for name in names if getattr(config, name) is not None]
 
 
 def inverse_dynamics_spec(config: LaqConfig, dataset: Dataset) -> InverseDynamicsSpec:

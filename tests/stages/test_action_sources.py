@@ -7,13 +7,13 @@ import pytest
 
 from lapa.config.inverse_dynamics import InverseDynamicsConfig
 from lapa.config.load import load_run
-from lapa.config.stages import LaqConfig
+from lapa.config.stages import ActionSupervision, LaqConfig, ProbeGate
 from lapa.data.dataset import Dataset
 from lapa.data.splits import split_rows
 from lapa.data.stream import episode_arrays
 from lapa.data.windows import mean_actions
 from lapa.errors import DataError
-from lapa.stages.inverse_dynamics import inverse_dynamics_spec
+from lapa.stages.inverse_dynamics import ignored_settings, inverse_dynamics_spec
 from lapa.stages.pretrain import main
 from tests.builders import make_dataset
 
@@ -36,6 +36,12 @@ def test_inverse_dynamics_is_not_learned_from_episodes_without_actions(tmp_path:
     dataset = Dataset.open(make_dataset(tmp_path / "robot", episodes=2, frames=8, actions=False))
     with pytest.raises(DataError, match=r"has no actions, which laq\.labeller=inverse-dynamics learns"):
         inverse_dynamics_spec(CONFIG, dataset)
+
+
+def test_settings_of_the_latent_action_model_that_it_ignores_are_named():
+    assert ignored_settings(CONFIG) == []
+    both = CONFIG.model_copy(update={"gate": ProbeGate(), "supervision": ActionSupervision()})
+    assert ignored_settings(both) == ["laq.gate", "laq.supervision"]
 
 
 def test_its_statistics_are_those_of_the_mean_action_in_the_training_episodes(tmp_path: Path):
