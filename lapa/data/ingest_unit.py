@@ -156,12 +156,7 @@ def _store(
     fps = _stored_fps(episode, config)
     meter = FrameMeter()
     encoded = _encode(episode, fps, config, meter)
-    for name, values in arrays.items():
-        if len(values) != meter.num_frames:
-            raise SourceError(
-                f"{episode.source} has {meter.num_frames} frames but {len(values)} rows of {name}; they must agree. "
-                "Repair or remove this episode."
-            )
+    _check_lengths(episode, arrays, meter.num_frames)
     if meter.num_frames < config.min_frames:
         raise _TooShort(f"{meter.num_frames} frames, fewer than min_frames={config.min_frames}")
     described = {
@@ -213,6 +208,15 @@ def _check_dimensions(episode: Episode, arrays: dict[str, np.ndarray], record: U
             raise SourceError(
                 f"{episode.source} has {values.shape[1]} dimensions of {name}, episodes before it {expected}. Ingest "
                 "robots with different actions as separate datasets."
+            )
+
+
+def _check_lengths(episode: Episode, arrays: dict[str, np.ndarray], num_frames: int) -> None:
+    for name, values in arrays.items():
+        if len(values) != num_frames:
+            raise SourceError(
+                f"{episode.source} has {num_frames} frames but {len(values)} rows of {name}; they must agree. "
+                "Repair or remove this episode."
             )
 
 
