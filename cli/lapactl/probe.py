@@ -137,7 +137,7 @@ def _camera(camera: Mapping[str, Any] | None) -> list[dict[str, Any]]:
 
 
 def _transfer(scores: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    kinds = ("transferred", "rescaled", "refitted")
+    kinds = ("transferred", "realigned", "refitted")
     return [
         {name: score[name] for name in ("target", "features", "probe")} | {kind: score[kind]["r2"] for kind in kinds}
         for score in scores

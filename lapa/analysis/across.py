@@ -97,12 +97,10 @@ def _overlap(shares: Float[np.ndarray, "d s"]) -> float:
 def _agreement(sides: Sequence[Encoded], codes: Int64[np.ndarray, "s k"], counts: np.ndarray) -> float | None:
     """Mean cosine over pairs of datasets and over codes, each code weighted by its smaller share. Motion is taken
     around its mean and in units of its spread on each dataset, so that units do not matter."""
-    comparable = [
-        (counts[i], side.pairs) for i, side in enumerate(sides) if "actions" in side.pairs.motion
-    ]  # fmt: skip
-    if len({pairs.motion["actions"].shape[1] for _, pairs in comparable}) != 1 or len(comparable) < 2:
+    comparable = [(counts[i], side) for i, side in enumerate(sides) if "actions" in side.pairs.motion]
+    if len(comparable) < 2 or len({side.names["actions"] for _, side in comparable}) > 1:
         return None
-    means = [_mean_motion(pairs.codes, pairs.motion["actions"], codes) for _, pairs in comparable]
+    means = [_mean_motion(side.pairs.codes, side.pairs.motion["actions"], codes) for _, side in comparable]
     agreements, weights = [], []
     for (i, first), (j, second) in itertools.combinations(enumerate(means), 2):
         lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)

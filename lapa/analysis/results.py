@@ -13,7 +13,7 @@ from lapa import files
 
 ANALYSIS_FILE = "analysis.json"
 """Written last into the folder `analysis-<digest10>`: the analysis is complete when it is there."""
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[2] = 2
 
 AnalysisKind = Literal["atlas", "across", "scatter", "instructions", "rollout", "reconstruction"]
 Features = Literal["codes", "joint", "vectors"]
@@ -73,8 +73,8 @@ class TransferScore(Record):
     probe: Probe
     transferred: Score
     """Fitted on the probed dataset, scored on the other one as it is."""
-    rescaled: Score
-    """The same, after one scale and offset per dimension: other units and action scales are forgiven."""
+    realigned: Score
+    """The same, after one linear map between the motions: other units, other axes and a mirrored body are forgiven."""
     refitted: Score
     """Fitted and scored on the other dataset, on episodes apart: what its codes tell at best."""
     dimensions: dict[str, Score]
@@ -263,7 +263,7 @@ class Across(Record):
     maximum)."""
     motion_agreement: float | None
     """Mean cosine between the mean motions of a code on both datasets, weighted by use; None where fewer than two
-    datasets have actions of the same dimensions."""
+    datasets have actions, or their dimensions have other names: the same motion is then written otherwise."""
 
 
 class Rollout(Record):
@@ -288,7 +288,7 @@ class Rollout(Record):
 class AnalysisResult(Record):
     """Everything found about one run's latent-action model, as the report shows it."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = SCHEMA_VERSION
     digest: str
     """Of the settings and of the content of every input; the folder carries its first ten characters."""
     folder: str

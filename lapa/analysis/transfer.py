@@ -1,10 +1,10 @@
 """The same model's codes on another dataset or embodiment: do they mean the same motion there?"""
 
 import numpy as np
-from jaxtyping import Float
 
 from lapa.analysis.latents import Encoded
 from lapa.analysis.probing import fit_probe, kinds_for
+from lapa.analysis.regression import fit
 from lapa.analysis.results import Score, Target, Transfer, TransferScore
 from lapa.analysis.scores import r2_scores
 
@@ -41,38 +41,27 @@ def _why(encoded: Encoded, other: Encoded) -> str:
 
 def _scores(encoded: Encoded, other: Encoded, targets: tuple[Target, ...]) -> tuple[TransferScore, ...]:
     scores = []
-    scored = other.scored
+    fitting, scored = other.fit, other.scored
     for features, probe in kinds_for(encoded):
         there = fit_probe(encoded, encoded.fit, features, probe, targets)
-        anew = fit_probe(other, other.fit, features, probe, targets)
+        anew = fit_probe(other, fitting, features, probe, targets)
         for target in targets:
             names, truth = other.names[target], scored.motion[target]
             taken = there(scored, target)
             mean, dimensions = r2_scores(truth, taken, scored.row, names)
-            scale, offset = _rescaling(there(other.fit, target), other.fit.motion[target])
+            align = fit("linear", there(fitting, target), fitting.motion[target], fitting.row)
             scores.append(
                 TransferScore(
                     target=target,
                     features=features,
                     probe=probe,
                     transferred=mean,
-                    rescaled=_mean(truth, taken * scale + offset, scored.row, names),
+                    realigned=_mean(truth, align(taken), scored.row, names),
                     refitted=_mean(truth, anew(scored, target), scored.row, names),
                     dimensions=dimensions,
                 )
             )
     return tuple(scores)
-
-
-def _rescaling(
-    predicted: Float[np.ndarray, "m a"], truth: Float[np.ndarray, "m a"]
-) -> tuple[Float[np.ndarray, " a"], Float[np.ndarray, " a"]]:
-    """Per dimension, the scale and offset that fit best; a prediction that never varies keeps scale 0."""
-    centred = predicted - predicted.mean(axis=0)
-    power = np.square(centred).sum(axis=0)
-    product = (centred * (truth - truth.mean(axis=0))).sum(axis=0)
-    scale = np.divide(product, power, out=np.zeros_like(power), where=power > 1e-12)
-    return scale, truth.mean(axis=0) - scale * predicted.mean(axis=0)
 
 
 def _mean(truth: np.ndarray, predicted: np.ndarray, rows: np.ndarray, names: tuple[str, ...]) -> Score:

@@ -1,7 +1,6 @@
 """Frame pairs whose codes mean what a test wants them to."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,10 +15,16 @@ CODEBOOK_SIZE = 8
 EncodedOf = Callable[..., Encoded]
 
 
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Pictures for the made-up pairs."""
+    folder = tmp_path_factory.mktemp("analysis") / "dataset"
+    return Dataset.open(make_dataset(folder, episodes=EPISODES, frames=LENGTH + 1, image_size=16))
+
+
 @pytest.fixture
-def encoded_of(tmp_path: Path) -> EncodedOf:
+def encoded_of(dataset: Dataset) -> EncodedOf:
     """`codes` m k in order of episodes of `LENGTH` pairs each; what else is known of the pairs, or nothing."""
-    dataset = Dataset.open(make_dataset(tmp_path / "dataset", episodes=EPISODES, frames=4, image_size=16))
 
     def build(
         codes: np.ndarray,

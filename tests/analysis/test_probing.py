@@ -93,9 +93,21 @@ def test_a_probe_taken_to_other_units_needs_a_scale_and_to_other_meanings_a_new_
     permuted = encoded_of(codes, actions=random.permutation(8)[codes].astype(float), vectors=codes.astype(float))
     units, meanings = (transfer_scores(here, other).scores[0] for other in (scaled, permuted))
     assert units.transferred.r2 is not None and units.transferred.r2 < 0
-    assert units.rescaled.r2 == pytest.approx(1, abs=1e-3) and units.refitted.r2 == pytest.approx(1, abs=1e-3)
-    assert meanings.rescaled.r2 is not None and meanings.rescaled.r2 < 0.6
+    assert units.realigned.r2 == pytest.approx(1, abs=1e-3) and units.refitted.r2 == pytest.approx(1, abs=1e-3)
+    assert meanings.realigned.r2 is not None and meanings.realigned.r2 < 0.6
     assert meanings.refitted.r2 == pytest.approx(1, abs=1e-3)
+
+
+def test_a_probe_taken_to_a_body_with_turned_and_mirrored_axes_needs_only_to_be_realigned(
+    encoded_of, pairs_count
+) -> None:
+    motion = np.random.default_rng(0).normal(size=(8, 2))
+    codes = np.random.default_rng(1).integers(8, size=(pairs_count, 1))
+    axes = np.array([[0.6, 0.8], [0.8, -0.6]])
+    here, turned = (encoded_of(codes, actions=actions[codes[:, 0]]) for actions in (motion, 3 * motion @ axes))
+    found = transfer_scores(here, turned).scores[0]
+    assert found.transferred.r2 is not None and found.transferred.r2 < 0.5
+    assert found.realigned.r2 == pytest.approx(1, abs=1e-3)
 
 
 def test_a_transfer_between_bodies_of_other_dimensions_says_why_there_is_none(encoded_of, pairs_count) -> None:
