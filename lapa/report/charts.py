@@ -38,7 +38,7 @@ class Chart:
     since: Reference | None = None
     """A step from which on something holds: a vertical line."""
     low: float | None = None
-    """Fixed lower end of the axis; the data's own otherwise."""
+    """Lower end of the axis unless the data goes below it; the data's own otherwise."""
     high: float | None = None
     styles: Mapping[str, int] = field(default_factory=dict)
     """Style of a series; the order of the series otherwise."""
@@ -97,7 +97,7 @@ def _axes(chart: Chart, series: Mapping[str, Series]) -> Axes:
     return Axes(
         first,
         max(steps),
-        chart.low if chart.low is not None else (max(0.0, low - margin) if low >= 0 else low - margin),
+        min(chart.low, low) if chart.low is not None else (max(0.0, low - margin) if low >= 0 else low - margin),
         max(chart.high, high) if chart.high is not None else high + margin,
     )
 

@@ -11,13 +11,17 @@ import pytest
 from lapa.config.load import load_run
 from lapa.config.run import RunConfig
 from lapa.files import upload
+from lapa.report.analysis import with_media
 from lapa.report.axes import number, ticks
 from lapa.report.charts import Chart, Reference, draw
 from lapa.report.collect import collect_run
+from lapa.report.compare import build_comparison
+from lapa.report.comparison import compare_runs
 from lapa.report.health import judge
 from lapa.report.page import build_report
 from lapa.report.settings import nearest_preset
 from lapa.report.summary import StageSummary
+from tests.report.example_analysis import write_analysis_files
 from tests.report.example_run import (
     INSTRUCTIONS,
     example_config,
@@ -28,19 +32,21 @@ from tests.report.example_run import (
     write_run,
 )
 
-HOSTILE = "<script>alert('x')</script> & \"push\""
+HOSTILE = '<script>alert(\'x\')</script> & "push" \' onclick="x()"'
 
 
 class Links(HTMLParser):
-    """Every address a browser would fetch, and every element seen."""
+    """Every address a browser would fetch, every element and every event handler seen."""
 
     def __init__(self) -> None:
         super().__init__()
         self.fetched: list[str] = []
         self.tags: list[str] = []
+        self.handlers: list[str] = []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        self.handlers += [name for name, _ in attributes if name.startswith("on")]
         for name, value in attributes:
             is_link = name == "href" and tag == "a"
             if name in ("src", "href", "srcset", "data", "poster") and not is_link:
@@ -236,3 +242,56 @@ def test_success_is_told_by_split_and_by_kind(report: tuple[RunConfig, str]) -> 
     html = report[1]
     assert "By split" in html and "unseen object" in html and "By kind of task" in html
     assert "On the same initial states" in html and "tabletop against scratch" in html
+
+
+def test_no_text_from_anywhere_can_become_markup(tmp_path: Path) -> None:
+    """Instructions of episodes, what analyses quote, names of runs and arms, words of stages."""
+    run = write_run(tmp_path)
+    found = write_analysis_files(tmp_path / "analysis-0")
+    confusion = found.confusions[0].model_copy(update={"rows": (HOSTILE, HOSTILE), "columns": (HOSTILE, "0")})
+    media = tuple(
+        item.model_copy(update={"title": HOSTILE, "caption": HOSTILE, "alt": HOSTILE}) for item in found.media
+    )
+    report = found.probes["robot"].model_copy(update={"messages": (HOSTILE,)})
+    changes = {"confusions": (confusion,), "media": media, "probes": {HOSTILE: report}, "skipped": {HOSTILE: HOSTILE}}
+    summary = summarize(tmp_path, run, with_media(found.model_copy(update=changes)))
+    arms = tuple(
+        arm.model_copy(
+            update={
+                "name": HOSTILE,
+                "outcomes": tuple(outcome.model_copy(update={"instruction": HOSTILE, "split": HOSTILE})
+                                  for outcome in arm.outcomes[:90]) + arm.outcomes[90:],
+                "stages": tuple(stage.model_copy(update={"messages": (HOSTILE,), "hardware": HOSTILE})
+                                for stage in arm.stages),
+            }
+        )
+        for arm in summary.arms
+    )  # fmt: skip
+    hostile = summary.model_copy(update={"name": HOSTILE, "arms": arms, "command": HOSTILE})
+    for page in (build_report(hostile), build_comparison(compare_runs([hostile, hostile]))):
+        assert page.count("&lt;script&gt;") > 5
+        links = parsed(page)
+        assert "script" not in links.tags and all(address.startswith("data:") for address in links.fetched)
+        assert not links.handlers
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0, -1.0])
+def test_a_training_whose_numbers_went_wild_is_a_page_too(tmp_path: Path, value: float) -> None:
+    summary = summarize(tmp_path, write_run(tmp_path))
+    stages = tuple(
+        stage.model_copy(
+            update={
+                "metrics": {
+                    name: number if "success" in name or "episodes" in name else value
+                    for name, number in stage.metrics.items()
+                },
+                "history": {name: [(step, value) for step, _ in points] for name, points in stage.history.items()},
+            }
+        )
+        for stage in summary.main.stages
+    )
+    broken = summary.model_copy(
+        update={"arms": (summary.main.model_copy(update={"stages": stages}), *summary.arms[1:])}
+    )
+    assert build_report(broken).endswith("</html>")
+    assert build_comparison(compare_runs([broken, summary])).endswith("</html>")
