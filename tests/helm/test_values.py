@@ -1,15 +1,13 @@
 """Values are closed: a key that does not exist is refused where it stands."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import jsonschema
 import pytest
 import yaml
-from helm_chart import CHART, PROFILES, HelmRefused, template, values_of
+from helm_chart import CHART, PROFILES, SCHEMA, HelmRefused, template, values_of
 
-SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 OPEN_BY_NATURE = {"global"}
 """Helm's own."""

@@ -1,6 +1,7 @@
 """The chart, rendered by the real helm."""
 
 import functools
+import json
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 import yaml
 
 CHART = Path(__file__).resolve().parents[2] / "helm" / "lapa"
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 PROFILES = ("dev", "production", "air-gapped")
 NAMESPACE = "robotics"
 OPERATORS = (
