@@ -5,8 +5,16 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from lapa.config.base import Config, runtime
-from lapa.config.data import DatasetConfig, lacks_actions
-from lapa.config.stages import EvaluateConfig, FinetuneConfig, LabelConfig, LaqConfig, PretrainConfig, PretrainTarget
+from lapa.config.data import DatasetConfig, IngestConfig, SimulatedSource, TabletopSource, lacks_actions
+from lapa.config.stages import (
+    EvaluateConfig,
+    FinetuneConfig,
+    LabelConfig,
+    LaqConfig,
+    PretrainConfig,
+    PretrainTarget,
+    TabletopEvaluation,
+)
 from lapa.config.training import EngineConfig, TorchEngineConfig
 
 
@@ -61,6 +69,7 @@ class RunConfig(Config):
             raise ValueError(f"a baseline is called '{self.name}', which is the run's own name; rename the baseline")
         self._check_targets()
         self._check_actions()
+        self._check_simulator()
         return self
 
     def _check_targets(self) -> None:
@@ -111,6 +120,21 @@ class RunConfig(Config):
                 f"{learner} reads actions, and the episodes of '{role}' are recorded without: set "
                 f"{role}.source.record=demonstrations where a simulator records them, or choose a {role}.source that "
                 "has actions (kind lerobot or rlds)"
+            )
+
+    def _check_simulator(self) -> None:
+        """A policy drives the body that it was finetuned on: another one's actions may have as many dimensions."""
+        simulator = self.evaluate.simulator if self.evaluate else None
+        source = self.robot.source if isinstance(self.robot, IngestConfig) else None
+        if simulator is None or not isinstance(source, SimulatedSource):
+            return
+        key, driven, recorded = "kind", str(simulator.kind), str(source.kind)
+        if isinstance(simulator, TabletopEvaluation) and isinstance(source, TabletopSource):
+            key, driven, recorded = "scene.world", simulator.scene.world, source.scene.world
+        if driven != recorded:
+            raise ValueError(
+                f"evaluate.simulator.{key}={driven} has another robot than robot.source.{key}={recorded}: "
+                "set both to the same"
             )
 
     @staticmethod

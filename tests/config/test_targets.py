@@ -31,6 +31,8 @@ RECORDED = ("pretrain.target={kind: recorded-actions, head: {kind: binned, bins:
             ("robot.source={kind: videos, url: clips}", "finetune=null", "baselines={}"),
             r"laq\.gate reads actions.*lerobot or rlds",
         ),
+        (("evaluate.simulator.scene.world=workshop",), r"another robot than .*robot\.source\.scene\.world=studio"),
+        (("evaluate.simulator={kind: metaworld}",), r"kind=metaworld .*robot\.source\.kind=tabletop: set both"),
         ((*LABELLED, "robot=null", "finetune=null", "laq.gate=null"), r"learns from robot episodes with actions"),
     ],
 )
