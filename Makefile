@@ -7,11 +7,22 @@ UV ?= uv==0.13.9
 PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3.12) $(shell command -v python3))
 PYTEST_ARGS ?= -n auto --dist loadfile
 
+# Images: what builds them, and more words for it (`--build-arg`, `--secret`; docs/guide-images.md).
+CONTAINER ?= $(firstword $(shell command -v podman) $(shell command -v docker))
+IMAGE_ARGS ?=
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+REVISION = $(shell git describe --always --abbrev=40 --exclude '*' --dirty)
+BUILD_IMAGE_COMMAND = $(CONTAINER) build --file docker/train.Dockerfile --build-arg TORCH="$(TORCH)" \
+	--build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION)
+# Its CUDA is that of torch's own build; its Ubuntu brings Python 3.12.
+GPU_BUILD_IMAGE ?= nvidia/cuda:13.0.2-devel-ubuntu24.04
+GPU_IMAGE ?= ubuntu:24.04
+
 BIN := .venv/bin
 STAMP := .venv/.setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test lint test-long lock
+.PHONY: help setup quickstart test lint test-long test-images lock image-gpu image-cpu
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -47,3 +58,15 @@ test-long: setup ## The tests marked slow: minutes
 lock: ## Resolve requirements.lock anew from pyproject.toml
 	test -x $(BIN)/uv || { "$(PYTHON)" -m venv .venv && $(BIN)/python -m pip install --quiet $(UV); }
 	./scripts/lock "$(firstword $(TORCH))"
+
+image-gpu: ## Build lapa-train:VERSION for clusters with GPUs
+	$(BUILD_IMAGE_COMMAND) --tag lapa-train:$(VERSION) \
+		--build-arg BASE_IMAGE=$(GPU_IMAGE) --build-arg BUILD_IMAGE=$(GPU_BUILD_IMAGE) \
+		--build-arg DS_ACCELERATOR=cuda --build-arg DEEPSPEED_OPS=FUSED_ADAM \
+		--build-arg SYSTEM_PACKAGES="libibverbs1 ibverbs-providers librdmacm1" $(IMAGE_ARGS) .
+
+image-cpu: ## Build lapa-train:VERSION-cpu for development; TORCH names the CPU build
+	$(BUILD_IMAGE_COMMAND) --tag lapa-train:$(VERSION)-cpu $(IMAGE_ARGS) .
+
+test-images: setup ## Build the CPU image and train in it (podman, root, network; many minutes)
+	$(BIN)/python -m pytest -m images
