@@ -82,6 +82,8 @@ def _files_of(source: SourceConfig, stage: Stage) -> SourceConfig:
             )
         case "demonstrations":
             return LeRobotSource(url=str(folder), embodiment=embodiment, licence=licence)
+        case _:
+            assert_never(source.record)
 
 
 def _record(folder: Path, source: SimulatedSource) -> tuple[str, str]:
