@@ -1,7 +1,7 @@
 """Named runs. A preset is a function; its first docstring line is its description."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from lapa.config.data import (
     IngestConfig,
@@ -35,6 +35,8 @@ from lapa.config.training import (
     TorchEngineConfig,
 )
 from lapa.config.vla import BinnedHead, ConvolutionalBackbone, HuggingFaceBackbone, L1Head
+
+TrainingStage = TypeVar("TrainingStage", LaqConfig, PretrainConfig, FinetuneConfig)
 
 
 def tabletop() -> RunConfig:
@@ -113,42 +115,22 @@ def bridge_sample() -> RunConfig:
     stream = StreamConfig(lanes=8, shuffle_samples=1024, validation_share=0.3, workers=0)
     backbone = ConvolutionalBackbone(image_size=64)
     gentle = OptimizerConfig(learning_rate=3e-4, betas=(0.9, 0.95), weight_decay=0.1)
+    pretrain_fit = {"validate_every": 50, "optimizer": gentle.model_copy(update={"learning_rate": 1e-3})}
+    laq_changes = {
+        "model": small.laq.model.model_copy(update={"image_size": 64}),
+        "window_seconds": 0.6,
+        "gate": None,
+        "health": HealthConfig(on_collapse="warn"),
+    }
     return small.model_copy(
         update={
             "name": "bridge-sample",
             "videos": dataset,
             "robot": dataset,
-            "laq": small.laq.model_copy(
-                update={
-                    "model": small.laq.model.model_copy(update={"image_size": 64}),
-                    "window_seconds": 0.6,
-                    "fit": small.laq.fit.model_copy(update={"batch_size": 32, "validate_every": 100}),
-                    "stream": stream,
-                    "gate": None,
-                    "health": HealthConfig(on_collapse="warn"),
-                }
-            ),
-            "pretrain": small.pretrain.model_copy(
-                update={
-                    "backbone": backbone,
-                    "fit": small.pretrain.fit.model_copy(
-                        update={
-                            "batch_size": 32,
-                            "validate_every": 50,
-                            "optimizer": gentle.model_copy(update={"learning_rate": 1e-3}),
-                        }
-                    ),
-                    "stream": stream,
-                }
-            ),
-            "finetune": small.finetune.model_copy(
-                update={
-                    "head": L1Head(horizon=4),
-                    "fit": small.finetune.fit.model_copy(
-                        update={"batch_size": 32, "validate_every": 50, "optimizer": gentle}
-                    ),
-                    "stream": stream,
-                }
+            "laq": _on_few_episodes(small.laq, stream, {"validate_every": 100}, **laq_changes),
+            "pretrain": _on_few_episodes(small.pretrain, stream, pretrain_fit, backbone=backbone),
+            "finetune": _on_few_episodes(
+                small.finetune, stream, {"validate_every": 50, "optimizer": gentle}, head=L1Head(horizon=4)
             ),
             "evaluate": EvaluateConfig(),
             "baselines": _scratch(backbone, learning_rate=3e-4),
@@ -202,20 +184,24 @@ def _tabletop(*, videos: int, laq_steps: int, pretrain_steps: int, finetune_step
             ),
             stream=stream,
         ),
-        finetune=FinetuneConfig(
-            head=BinnedHead(bins=16, decode="mean"),
-            fit=FitConfig(
-                steps=finetune_steps,
-                batch_size=64,
-                optimizer=OptimizerConfig(learning_rate=3e-4, betas=(0.9, 0.95)),
-                schedule=CosineSchedule(),
-                validate_every=min(250, finetune_steps),
-            ),
-            stream=stream.model_copy(update={"validation_share": 0.1}),
-        ),
+        finetune=_tabletop_finetuning(finetune_steps, stream),
         evaluate=EvaluateConfig(simulator=TabletopEvaluation(episodes=rollouts)),
         baselines=_scratch(backbone, learning_rate=3e-3),
         engine=TorchEngineConfig(threads=1),
+    )
+
+
+def _tabletop_finetuning(steps: int, stream: StreamConfig) -> FinetuneConfig:
+    return FinetuneConfig(
+        head=BinnedHead(bins=16, decode="mean"),
+        fit=FitConfig(
+            steps=steps,
+            batch_size=64,
+            optimizer=OptimizerConfig(learning_rate=3e-4, betas=(0.9, 0.95)),
+            schedule=CosineSchedule(),
+            validate_every=min(250, steps),
+        ),
+        stream=stream.model_copy(update={"validation_share": 0.1}),
     )
 
 
@@ -228,6 +214,12 @@ def _scratch(backbone: ConvolutionalBackbone, *, learning_rate: float) -> dict[s
             "finetune.fit.optimizer.learning_rate": learning_rate,
         }
     }
+
+
+def _on_few_episodes(config: TrainingStage, stream: StreamConfig, fit: dict[str, Any], **changes: Any) -> TrainingStage:
+    """A training stage with small batches of its own stream, and other settings of `fit` and beside it."""
+    small_fit = config.fit.model_copy(update={"batch_size": 32, **fit})
+    return config.model_copy(update={"fit": small_fit, "stream": stream, **changes})
 
 
 def _full_size(
