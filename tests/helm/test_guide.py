@@ -40,7 +40,8 @@ def test_the_profile_in_the_notes_is_one_that_lapactl_takes(profile: str, tmp_pa
     assert found.namespace == NAMESPACE
     assert found.service_account == "lapa-runner"
     assert found.scheduling.queue == (None if profile == "dev" else "lapa")
-    assert found.tracking.uri == "http://lapa-mlflow.robotics.svc:5000"
+    inside = "http://lapa-mlflow.robotics.svc:5000"
+    assert found.tracking.uri == ("https://mlflow.example.com" if profile == "production" else inside)
     assert found.storage.secret == ("lapa-s3" if profile == "dev" else None)
 
 

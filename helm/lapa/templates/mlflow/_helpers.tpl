@@ -7,6 +7,17 @@
 http://{{ include "lapa.mlflow.name" . }}.{{ .Release.Namespace }}.svc:{{ .Values.mlflow.service.port }}
 {{- end -}}
 
+{{/* URL for everybody: the Ingress where there is one, since who submits opens the run from outside. */}}
+{{- define "lapa.mlflow.publicUrl" -}}
+{{- with .Values.mlflow.ingress -}}
+{{- if .enabled -}}
+{{ ternary "https" "http" (ne .tlsSecret "") }}://{{ .host }}
+{{- else -}}
+{{ include "lapa.mlflow.url" $ }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Host headers that the server answers: the Service's names, a forwarded port, the pod (metrics), the Ingress. */}}
 {{- define "lapa.mlflow.hosts" -}}
 {{- $name := include "lapa.mlflow.name" . -}}
