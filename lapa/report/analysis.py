@@ -36,8 +36,13 @@ def with_media(result: AnalysisResult) -> AnalysisSummary:
 
 
 def find_analysis(work_url: str, model_digest: str) -> AnalysisResult | None:
-    """The newest finished analysis of a model in a work folder."""
+    """The fullest finished analysis of a model in a work folder, the newest of those: someone may have looked at one
+    picture alone after everything was made."""
     names = [name for name in files.list_names(work_url) if name.startswith("analysis-")]
     found = [result for name in names if (result := read_analysis(files.join(work_url, name))) is not None]
     mine = [result for result in found if result.model.digest == model_digest]
-    return max(mine, key=lambda result: result.finished, default=None)
+    return max(mine, key=lambda result: (len(result.probes), len(_kinds(result)), result.finished), default=None)
+
+
+def _kinds(result: AnalysisResult) -> set[str]:
+    return {item.kind for item in result.media}

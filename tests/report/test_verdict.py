@@ -139,6 +139,17 @@ def test_codes_that_tell_no_motion_are_in_doubt(tmp_path: Path) -> None:
     assert meaning[0.1].level == "doubt" and "laq.supervision.share=0.02" in meaning[0.1].changes[1].sets
 
 
+def test_the_fullest_analysis_is_found_though_a_single_picture_is_newer(tmp_path: Path) -> None:
+    full = write_analysis_files(tmp_path / "analysis-aaaaaaaaaa")
+    for folder, finished in (("analysis-bbbbbbbbbb", "2026-01-02"), ("analysis-cccccccccc", "2026-01-03")):
+        more = {"folder": str(tmp_path / folder), "finished": f"{finished}T10:00:00+00:00"}
+        less = {} if folder.endswith("b") else {"probes": {}, "media": full.media[:1]}
+        write_analysis(full.model_copy(update={**more, **less}))
+    write_analysis(full)
+    found = find_analysis(str(tmp_path), "d" * 48)
+    assert found is not None and found.folder.endswith("analysis-bbbbbbbbbb")
+
+
 def test_analyses_are_shown_with_their_pictures_and_what_is_gone_is_left_out(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     write_analysis(write_analysis_files(tmp_path / "analysis-aaaaaaaaaa"))
