@@ -33,7 +33,7 @@ def camera_leakage(encoded: Encoded) -> CameraLeakage:
         global_motion=_global_motion(encoded, latents, moves),
         spread=dict(zip(GLOBAL_MOTION, spread.tolist(), strict=True)),
         moves=bool(moves.any()),
-        code_share=_share(encoded, joint_labels(encoded.pairs.codes), moves) if encoded.codebook_size else 0.0,
+        code_share=_share(encoded, joint_labels(encoded.pairs.codes), moves) if encoded.codebook_size else None,
         action_share=_action_share(encoded, moves),
         actions_from_camera=from_camera,
         actions_from_both=from_both,

@@ -122,6 +122,8 @@ def _on_motion(scores: tuple[ProbeScore, ...]) -> list[str]:
 def _on_camera(camera: CameraLeakage) -> list[str]:
     if not camera.moves:
         return ["The camera and the light rest in this dataset, so they cannot leak into the codes."]
+    if camera.code_share is None:
+        return []
     if camera.code_share < LEAKS:
         return [f"Camera and light explain {camera.code_share:.0%} of what the codes say."]
     words = f"Camera and light explain {camera.code_share:.0%} of what the codes say"

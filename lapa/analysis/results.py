@@ -123,8 +123,8 @@ class CameraLeakage(Record):
     """Standard deviation of each: shares of the image's side, and of the brightness."""
     moves: bool
     """Whether there is any global change to leak: otherwise the scores mean little."""
-    code_share: float
-    """Share of the codes' entropy that global motion explains, bias corrected, in [0, 1]."""
+    code_share: float | None
+    """Share of the codes' entropy that global motion explains, bias corrected, in [0, 1]; None without codes."""
     action_share: float | None
     """The same share for the true actions; None without actions."""
     actions_from_camera: Score | None

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, get_args
+from typing import Any, assert_never, get_args
 
 from lapa import files
 from lapa.analysis.across import across
@@ -196,6 +196,8 @@ def _analyse(
             _instructions(encoded, found)
         case "rollout":
             _rollouts(model, inputs, settings, encoded, found)
+        case _:
+            assert_never(kind)
 
 
 def _across(encoded: Mapping[str, Encoded], found: _Findings) -> None:

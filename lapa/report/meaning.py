@@ -84,13 +84,11 @@ def camera_words(camera: CameraLeakage) -> str:
     if not camera.moves:
         return "Camera and light stay as they are on this dataset, so nothing of them can leak into the codes."
     told = [f"{name} {score.r2:.2f}" for name, score in camera.global_motion.items() if score.r2 is not None]
-    actions = ""
-    if camera.action_share is not None:
-        actions = f"; the true actions explain {camera.action_share:.0%}"
-    return (
-        f"Motion of the whole picture and its light explain {camera.code_share:.0%} of what the codes tell{actions}. "
-        f"R² of predicting it from the codes: {', '.join(told) or 'none'}."
-    )
+    words = f"R² of predicting motion of the whole picture and its light: {', '.join(told) or 'none'}."
+    if camera.code_share is None:
+        return words
+    of_actions = "" if camera.action_share is None else f", and {camera.action_share:.0%} of what the true actions tell"
+    return f"{words} They explain {camera.code_share:.0%} of what the codes tell{of_actions}."
 
 
 def shown_media(analysis: AnalysisSummary, *kinds: str) -> list[Shown]:

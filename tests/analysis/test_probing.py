@@ -1,5 +1,7 @@
 """What probes, controls, leakage and transfer say of codes whose meaning is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -66,7 +68,8 @@ def test_codes_that_name_the_camera_leak(encoded_of, pairs_count) -> None:
     camera = np.stack([codes[:, 0] * 0.02, np.zeros(pairs_count), np.zeros(pairs_count)], axis=1)
     camera += random.normal(size=camera.shape) * 1e-4
     leak = camera_leakage(encoded_of(codes, actions=random.normal(size=(pairs_count, 2)), camera=camera))
-    assert leak.moves and leak.code_share > 0.95 and leak.action_share is not None and leak.action_share < 0.05
+    assert leak.moves and leak.code_share is not None and leak.code_share > 0.95
+    assert leak.action_share is not None and leak.action_share < 0.05
     right = leak.global_motion["right"].r2
     assert right is not None and right > 0.99
     assert leak.global_motion["down"].r2 is None  # it rests
@@ -79,7 +82,7 @@ def test_codes_that_name_motion_do_not_leak_under_a_shaking_camera(encoded_of, p
     camera = random.normal(size=(pairs_count, 3)) * 0.02
     actions = codes + random.normal(size=codes.shape) * 0.1
     leak = camera_leakage(encoded_of(codes, actions=actions, camera=camera))
-    assert leak.moves and leak.code_share < 0.05
+    assert leak.moves and leak.code_share is not None and leak.code_share < 0.05
     assert leak.actions_from_both is not None and leak.actions_from_camera is not None
     assert leak.actions_from_both.r2 == pytest.approx(0.99, abs=0.01)
     assert leak.actions_from_camera.r2 == pytest.approx(0, abs=0.05)
@@ -125,3 +128,12 @@ def test_a_collapsed_codebook_is_the_first_thing_told(encoded_of, pairs_count) -
     assert usage is not None and usage.joint_perplexity == pytest.approx(1) and usage.joint_used == 1
     words = verdicts(probe_scores(encoded), usage, camera_leakage(encoded), (), None)
     assert "collapsed" in words[0] and "tell nothing" in words[1]
+
+
+def test_without_codes_nothing_is_said_of_what_they_tell_of_the_camera(encoded_of, pairs_count) -> None:
+    random = np.random.default_rng(0)
+    camera = random.normal(size=(pairs_count, 3)) * 0.02
+    codes = np.zeros((pairs_count, 0), np.int64)
+    leak = camera_leakage(replace(encoded_of(codes, vectors=camera * 5, camera=camera), codebook_size=0))
+    assert leak.code_share is None and leak.global_motion["right"].r2 == pytest.approx(1, abs=1e-3)
+    assert not any("Camera" in words for words in verdicts((), None, leak, (), None))
