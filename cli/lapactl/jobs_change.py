@@ -3,18 +3,33 @@
 import typer
 
 from lapa_k8s.control import cancel, removable, remove, set_suspended
+from lapa_k8s.pipeline_progress import cancel_pipeline, is_pipeline, unfinished_stages
 from lapa_k8s.records import find_job
 from lapactl.jobs_target import Target
 from lapactl.output import Output
 
 
 def cancel_job(out: Output, target: Target, name: str, *, is_sure: bool) -> None:
-    find_job(target.cluster, target.namespace, name)
+    if is_pipeline(find_job(target.cluster, target.namespace, name)):
+        _cancel_pipeline(out, target, name, is_sure=is_sure)
+        return
     if not is_sure:
         typer.confirm(f"Stop job '{name}' in namespace '{target.namespace}' and remove it?", abort=True, err=True)
     job = cancel(target.cluster, target.namespace, name)
     out.record({"job": name, "kind": job["kind"], "namespace": target.namespace, "deleted": True})
     out.hint("its ranks save before they stop; the same `lapactl submit` goes on from there")
+
+
+def _cancel_pipeline(out: Output, target: Target, name: str, *, is_sure: bool) -> None:
+    running = [job["metadata"]["name"] for job in unfinished_stages(target.cluster, target.namespace, name)]
+    if not is_sure:
+        stages = f", with {', '.join(running)} that it submitted," if running else ""
+        typer.confirm(f"Stop pipeline '{name}'{stages} in namespace '{target.namespace}'?", abort=True, err=True)
+    jobs = cancel_pipeline(target.cluster, target.namespace, name)
+    stopped = [job["metadata"]["name"] for job in jobs]
+    record = {"job": name, "kind": "Job", "namespace": target.namespace, "deleted": True, "stages": stopped}
+    out.record(record)
+    out.hint("what is made stays; the same `lapactl submit pipeline` goes on from there")
 
 
 def suspend_job(out: Output, target: Target, name: str, *, is_suspended: bool) -> None:

@@ -5,11 +5,21 @@ from typing import Any
 
 from lapa.errors import ConfigError
 from lapa_k8s.base import Manifest
-from lapa_k8s.diagnosis import diagnose
+from lapa_k8s.diagnosis import Facts, diagnose
 from lapa_k8s.digest import digest_of
 from lapa_k8s.following import read_logs
+from lapa_k8s.pipeline_progress import (
+    StageProgress,
+    current_stage,
+    is_pipeline,
+    progress_of,
+    states_of,
+    told,
+    with_progress,
+)
 from lapa_k8s.records import find_job, gather, job_pods, list_jobs, record_of
 from lapa_k8s.states import State, container_statuses, ends
+from lapa_k8s.words import Diagnosis
 from lapactl.jobs_target import Target
 from lapactl.output import Output, duration
 
@@ -21,8 +31,10 @@ def print_jobs(out: Output, target: Target, *, stage: str | None, state: str | N
     states = [str(item) for item in State]
     if state is not None and state not in states:
         raise ConfigError(f"'{state}' is not a state; valid: {', '.join(states)}")
-    found = list_jobs(target.cluster, target.namespace, stage=stage)
-    rows = [record_of(*item) for item in found if state in (None, str(item.state.state))]
+    # All of them, since a pipeline is told by the jobs of its stages.
+    found = with_progress(list_jobs(target.cluster, target.namespace))
+    wanted = [item for item in found if state in (None, str(item.state.state))]
+    rows = [row for row in (record_of(*item) for item in wanted) if stage in (None, row["stage"])]
     for row in rows:
         row["age"] = duration(row["age_seconds"] or 0)
     out.rows(rows, columns=["job", "state", "stage", "nodes", "queue", "restarts", "age", "reason"])
@@ -32,13 +44,17 @@ def print_jobs(out: Output, target: Target, *, stage: str | None, state: str | N
 
 def print_job(out: Output, target: Target, name: str, *, has_events: bool) -> None:
     facts = gather(target.cluster, target.namespace, name)
-    record = record_of(facts.job, facts.state, list(facts.pods))
+    progress = _progress(target, facts)
+    record = record_of(facts.job, told(facts.state, progress), list(facts.pods))
+    stages = {"stages": [item._asdict() for item in progress]} if progress else {}
     pods = [_pod_row(pod) for pod in facts.pods]
     events = [_event_row(event) for event in facts.events] if has_events else []
     if out.is_json:
-        out.json({**record, "pods": pods, **({"events": events} if has_events else {})})
+        out.json({**record, **stages, "pods": pods, **({"events": events} if has_events else {})})
         return
     out.record(record)
+    if stages:
+        out.table(stages["stages"], columns=["stage", "job", "state"])
     if pods:
         out.table(pods, columns=["pod", "node", "phase", "restarts", "last_exit_code"])
     if events:
@@ -50,6 +66,11 @@ def print_job(out: Output, target: Target, name: str, *, has_events: bool) -> No
 def print_why(out: Output, target: Target, name: str) -> None:
     facts = gather(target.cluster, target.namespace, name)
     found = diagnose(facts)
+    at = current_stage(_progress(target, facts))
+    if at is not None and at.job is not None and facts.state.state in (State.RUNNING, State.FAILED):
+        # A pipeline waits for its stage: what the stage waits for is the reason.
+        of_stage = diagnose(gather(target.cluster, target.namespace, at.job))
+        found = Diagnosis(f"it is at stage {at.stage}, job {at.job}: {of_stage.why}", of_stage.remedy)
     if out.is_json:
         out.json({"job": name, "state": str(facts.state.state), "why": found.why, "remedy": found.remedy or None})
         return
@@ -75,6 +96,13 @@ def print_digest(out: Output, target: Target, name: str) -> None:
         out.table(record["endings"], columns=["finished", "pod", "exit_code", "meaning"])
     if not digest.endings and digest.error is None:
         out.hint("nothing failed as far as its pods can tell")
+
+
+def _progress(target: Target, facts: Facts) -> list[StageProgress]:
+    """Of a pipeline; nothing for other jobs."""
+    if not is_pipeline(facts.job):
+        return []
+    return progress_of(facts.job, states_of(list_jobs(target.cluster, target.namespace)))
 
 
 def _is_running(pod: Manifest) -> bool:

@@ -12,6 +12,7 @@ from lapa_k8s.parts import Operator
 from lapa_k8s.rendering.manifests import Submission, render, to_yaml
 from lapa_k8s.submission import check, detect_operator, find_submitted, submit
 from lapactl.output import Output
+from lapactl.submit_estimate import Estimate, estimate, say_estimate
 from lapactl.submit_inputs import check_inputs
 from lapactl.submit_job import PlannedJob, Request, plan_job
 from lapactl.submit_settings import Flag, Settings, resolve_settings
@@ -33,6 +34,8 @@ class Wishes:
     dry_run: Literal["client", "server"] | None
     is_waiting: bool
     is_following: bool
+    step_seconds: float | None = None
+    """Measured time of an optimizer step on such nodes; nothing is said of hours without."""
 
 
 def submit_stage(out: Output, request: Request, wishes: Wishes) -> None:
@@ -41,27 +44,32 @@ def submit_stage(out: Output, request: Request, wishes: Wishes) -> None:
         request = replace(request, attempt=secrets.token_hex(2))
     if wishes.dry_run == "client":
         planned = plan_job(settings, request, detect=lambda: OFFLINE_OPERATOR)
-        _say(out, planned)
-        _print(out, render(planned.spec))
+        say_plan(out, planned)
+        say_estimate(out, estimate(planned, wishes.step_seconds))
+        print_manifests(out, render(planned.spec))
         return
     # What can be known without a cluster is told without one.
-    _refuse_obstacles(plan_job(settings, request, detect=lambda: OFFLINE_OPERATOR))
+    refuse_obstacles(plan_job(settings, request, detect=lambda: OFFLINE_OPERATOR).obstacles)
     cluster = Cluster.connect(settings.cluster.context)
     planned = plan_job(settings, request, detect=lambda: detect_operator(cluster))
-    _say(out, planned)
+    say_plan(out, planned)
+    expected = estimate(planned, wishes.step_seconds)
+    say_estimate(out, expected)
     if wishes.dry_run == "server":
         check(cluster, planned.spec)
-        _print(out, render(planned.spec))
+        print_manifests(out, render(planned.spec))
         out.hint("the cluster accepts these manifests; nothing was created")
         return
     if not wishes.is_new and (folder := check_inputs(planned.run, planned.spec.stage, out)) is not None:
         out.record({"stage": planned.spec.stage, "made": folder, "created": False})
         out.hint("the stage is made already, for these settings and inputs; --new runs it all the same")
         return
-    _send(out, cluster, settings, planned, wishes)
+    _send(out, cluster, settings, planned, wishes, expected)
 
 
-def _send(out: Output, cluster: Cluster, settings: Settings, planned: PlannedJob, wishes: Wishes) -> None:
+def _send(
+    out: Output, cluster: Cluster, settings: Settings, planned: PlannedJob, wishes: Wishes, expected: Estimate
+) -> None:
     spec = planned.spec
     link = None
     if (submitted := find_submitted(cluster, spec)) is None:
@@ -79,6 +87,8 @@ def _send(out: Output, cluster: Cluster, settings: Settings, planned: PlannedJob
             "stage": spec.stage,
             "nodes": spec.nodes,
             "processes": spec.nodes * spec.processes_per_node,
+            "gpus": expected.gpus,
+            "gpu_hours": expected.gpu_hours,
             "queue": spec.scheduling.queue,
             "created": submitted.is_new,
             "state": submitted.state.state,
@@ -92,26 +102,31 @@ def _send(out: Output, cluster: Cluster, settings: Settings, planned: PlannedJob
     out.hint(f"follow it with `lapactl jobs logs {spec.name} --follow{place}`")
     out.hint(f"ask what it waits for with `lapactl jobs why {spec.name}{place}`")
     out.hint(f"stop it with `lapactl jobs cancel {spec.name}{place}`")
+    follow_and_wait(out, cluster, spec.namespace, spec.name, wishes)
+
+
+def follow_and_wait(out: Output, cluster: Cluster, namespace: str, name: str, wishes: Wishes) -> None:
+    """As the command line asks. Raises JobFailed, JobVanished."""
     if wishes.is_following:
-        for line in follow_logs(cluster, spec.namespace, spec.name):
+        for line in follow_logs(cluster, namespace, name):
             (out.say if out.is_json else out.text)(line.text)
     if wishes.is_waiting or wishes.is_following:
-        wait_for_end(cluster, spec.namespace, spec.name, on_change=lambda now: out.say(f"{now.state}: {now.reason}"))
+        wait_for_end(cluster, namespace, name, on_change=lambda now: out.say(f"{now.state}: {now.reason}"))
 
 
-def _say(out: Output, planned: PlannedJob) -> None:
+def say_plan(out: Output, planned: PlannedJob) -> None:
     for change in planned.changes:
         out.say(f"set {change}")
     for obstacle in planned.obstacles:
         out.warn(obstacle)
 
 
-def _refuse_obstacles(planned: PlannedJob) -> None:
-    if planned.obstacles:
-        raise ConfigError("\n".join(planned.obstacles))
+def refuse_obstacles(obstacles: Sequence[str]) -> None:
+    if obstacles:
+        raise ConfigError("\n".join(obstacles))
 
 
-def _print(out: Output, manifests: Submission) -> None:
+def print_manifests(out: Output, manifests: Submission) -> None:
     if out.is_json:
         out.json({"apiVersion": "v1", "kind": "List", "items": list(manifests)})
     else:

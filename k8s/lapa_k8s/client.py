@@ -25,6 +25,7 @@ STREAM_SECONDS = 300
 """A stream that says nothing for this long is opened again."""
 PATIENCE = (0.5, 1, 2, 4, 8)
 """Seconds before each further try of a request that was throttled or met a broken server."""
+METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 BUSY_CODES = (429, 500, 502, 503, 504)
 
 
@@ -98,6 +99,18 @@ class Cluster:
         """Discovery, and endpoints that hold no objects."""
         return self._json("GET", path)
 
+    def post_path(self, path: str, body: Manifest) -> Manifest:
+        """Questions that are asked by POST and store nothing: access reviews."""
+        return self._json("POST", path, body=body)
+
+    def is_there(self, kind: Kind, namespace: str, name: str) -> bool:
+        """Whether an object exists, without its content: a Secret's values stay where they are."""
+        try:
+            self._json("GET", kind.path(namespace, name), accept=METADATA_ONLY)
+            return True
+        except NotFound:
+            return False
+
     def watch(
         self, kind: Kind, namespace: str, name: str, *, version: str, seconds: int
     ) -> Iterator[tuple[str, Manifest]]:
@@ -169,10 +182,11 @@ class Cluster:
         query: Mapping[str, str] | None = None,
         body: Manifest | None = None,
         content_type: str = "application/json",
+        accept: str = "application/json",
     ) -> Manifest:
         asked = Asked(method, path, self.host)
         for wait in (*PATIENCE, None):
-            with self._open(asked, query, body, content_type, timeout=READ_SECONDS) as response:
+            with self._open(asked, query, body, content_type, accept=accept, timeout=READ_SECONDS) as response:
                 code, text = response.status, response.data.decode(errors="replace")
                 patience = response.headers.get("Retry-After", "")
             if code < 300:
@@ -193,13 +207,20 @@ class Cluster:
 
     @contextmanager
     def _open(
-        self, asked: Asked, query: Mapping[str, str] | None, body: Manifest | None, content_type: str, *, timeout: int
+        self,
+        asked: Asked,
+        query: Mapping[str, str] | None,
+        body: Manifest | None,
+        content_type: str,
+        *,
+        timeout: int,
+        accept: str = "application/json",
     ) -> Iterator[Any]:
         """One HTTP request; yields the answer with its body unread. Raises ClusterUnreachable."""
         import urllib3
         from kubernetes.client.exceptions import ApiException
 
-        headers = {"Accept": "application/json", "User-Agent": "lapactl"}
+        headers = {"Accept": accept, "User-Agent": "lapactl"}
         if body is not None:
             headers["Content-Type"] = content_type
         try:

@@ -21,9 +21,12 @@ _OWN = {
     6: Meaning("the policy is damaged or leaves its bounds", "look at the bundle it names", False),
     7: Meaning("the tracking server refused or stayed away", "check tracking.uri and its secret", True),
     8: Meaning("a dependency is missing in the image", "use an image that has it", False),
+    22: Meaning("a pipeline may not submit or watch its stages", "`lapactl doctor --cluster` names the right", False),
+    28: Meaning("a pipeline's stage failed", "`lapactl jobs list` names its job", False),
+    29: Meaning("a pipeline's stage was cancelled", "submit the pipeline again with --new", False),
     75: Meaning("it was asked to stop and saved its step", "nothing: it goes on from there", True),
 }
-"""The library's tree, see `lapa.errors`."""
+"""The library's tree, see `lapa.errors`; from 20 on the control plane's own, see `lapa_k8s.errors`."""
 _SIGNALS = {
     9: Meaning("it was killed (SIGKILL)", "see whether the node or its memory ran out", True),
     15: Meaning("it was told to stop (SIGTERM) and did not save in time", "raise restarts.save_seconds", True),

@@ -25,6 +25,13 @@ JOB = Kind("batch/v1", "Job", "jobs")
 CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
 POD = Kind("v1", "Pod", "pods")
 EVENT = Kind("v1", "Event", "events")
+SECRET = Kind("v1", "Secret", "secrets")
+SERVICE_ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts")
+RESOURCE_QUOTA = Kind("v1", "ResourceQuota", "resourcequotas")
+LOCAL_QUEUES = (
+    Kind("kueue.x-k8s.io/v1beta2", "LocalQueue", "localqueues"),
+    Kind("kueue.x-k8s.io/v1beta1", "LocalQueue", "localqueues"),
+)
 WORKLOADS = (
     Kind("kueue.x-k8s.io/v1beta2", "Workload", "workloads"),
     Kind("kueue.x-k8s.io/v1beta1", "Workload", "workloads"),

@@ -47,6 +47,8 @@ class ClusterProfile(Spec):
     security: Security = Security()
     service_account: ObjectName | None = None
     """The pods' ServiceAccount: the place of cloud identity for S3. The namespace's default when null."""
+    pipeline_service_account: ObjectName = "lapa-pipeline"
+    """Who submits the stages of a pipeline, from inside the cluster."""
     environment: dict[str, str] = Field({})
     """More variables of the pods."""
     secrets: dict[str, SecretKey] = Field({})

@@ -12,6 +12,7 @@ from lapa_k8s.log_lines import node_order
 from lapa_k8s.names import (
     JOB_LABEL,
     MANAGED_SELECTOR,
+    PIPELINE_LABEL,
     QUEUE_LABEL,
     RUN_LABEL,
     SHAPE_ANNOTATION,
@@ -43,10 +44,10 @@ class Found(NamedTuple):
     pods: list[Manifest]
 
 
-def list_jobs(cluster: Cluster, namespace: str, *, stage: str | None = None) -> list[Found]:
-    """Every job of ours with its state and pods, newest first."""
-    labels = MANAGED_SELECTOR + (f",{STAGE_LABEL}={stage}" if stage else "")
-    jobs = [job for kind in JOB_KINDS.values() for job in _listed(cluster, kind, namespace, labels)]
+def list_jobs(cluster: Cluster, namespace: str, *, labels: str = "") -> list[Found]:
+    """Every job of ours, or those with the labels, with its state and pods, newest first."""
+    wanted = ",".join(part for part in (MANAGED_SELECTOR, labels) if part)
+    jobs = [job for kind in JOB_KINDS.values() for job in _listed(cluster, kind, namespace, wanted)]
     pods: dict[str, list[Manifest]] = {}
     for pod in cluster.select(POD, namespace, labels=MANAGED_SELECTOR):
         pods.setdefault(pod["metadata"]["labels"].get(JOB_LABEL, ""), []).append(pod)
@@ -143,6 +144,7 @@ def record_of(job: Manifest, state: JobState, pods: list[Manifest], *, now: date
         "reason": state.reason,
         "stage": labels.get(STAGE_LABEL),
         "run": labels.get(RUN_LABEL),
+        "pipeline": labels.get(PIPELINE_LABEL),
         "kind": job["kind"],
         "namespace": metadata.get("namespace"),
         "nodes": nodes_of(job),

@@ -5,10 +5,10 @@ from typing import NamedTuple
 from lapa_k8s.base import Manifest
 from lapa_k8s.client import Cluster
 from lapa_k8s.errors import ClusterError, KindNotServed, NameTaken, NotFound
-from lapa_k8s.kinds import CONFIG_MAP, JOB_KINDS, POD, PYTORCHJOB, TRAINJOB, Kind
+from lapa_k8s.kinds import CONFIG_MAP, POD, PYTORCHJOB, TRAINJOB, Kind, kind_of
 from lapa_k8s.names import CONTENT_ANNOTATION, JOB_LABEL, TRACKING_ANNOTATION
 from lapa_k8s.parts import Operator
-from lapa_k8s.rendering.manifests import render
+from lapa_k8s.rendering.manifests import Submission, render
 from lapa_k8s.spec import JobSpec
 from lapa_k8s.states import JobState, state_of
 
@@ -47,47 +47,71 @@ def serves(cluster: Cluster, kind: Kind) -> bool:
 def check(cluster: Cluster, spec: JobSpec) -> None:
     """Server-side dry run: everything the server does but storing. Raises what it would refuse; a job that is there
     already was accepted once."""
-    if find_submitted(cluster, spec) is not None:
+    check_manifests(cluster, render(spec))
+
+
+def check_manifests(cluster: Cluster, manifests: Submission) -> None:
+    """The same, of what is rendered already."""
+    if find_sent(cluster, manifests) is not None:
         return
-    manifests = render(spec)
-    _create_config(cluster, manifests.config_map, spec, is_dry_run=True)
-    cluster.create(JOB_KINDS[spec.operator], spec.namespace, manifests.job, is_dry_run=True)
+    _create_config(cluster, manifests.config_map, is_dry_run=True)
+    cluster.create(kind_of(manifests.job), namespace_of(manifests), manifests.job, is_dry_run=True)
 
 
 def submit(cluster: Cluster, spec: JobSpec) -> Submitted:
-    """Create a job and its configuration, or find that they are there.
+    """Create a job and its configuration, or find that they are there."""
+    return send(cluster, render(spec))
+
+
+def send(cluster: Cluster, manifests: Submission) -> Submitted:
+    """Create what is rendered, or find that it is there.
 
     The configuration comes first, since pods could not start without it. It belongs to the job from then on, and is
     deleted with it. Whatever fails on the way, what was created here is removed again.
     """
-    kind = JOB_KINDS[spec.operator]
-    if (known := find_submitted(cluster, spec)) is not None:
+    if (known := find_sent(cluster, manifests)) is not None:
         return known
-    manifests = render(spec)
-    made_config = _create_config(cluster, manifests.config_map, spec)
+    kind, namespace, name = kind_of(manifests.job), namespace_of(manifests), name_of(manifests)
+    made_config = _create_config(cluster, manifests.config_map)
     job: Manifest | None = None
     try:
-        job = cluster.create(kind, spec.namespace, manifests.job)
-        cluster.patch(CONFIG_MAP, spec.namespace, spec.name, {"metadata": {"ownerReferences": [_owner(kind, job)]}})
+        job = cluster.create(kind, namespace, manifests.job)
+        cluster.patch(CONFIG_MAP, namespace, name, {"metadata": {"ownerReferences": [_owner(kind, job)]}})
     except BaseException:
-        _undo(cluster, kind, spec, job is not None, made_config)
+        _undo(cluster, manifests, job is not None, made_config)
         raise
     return _submitted(kind, job, is_new=True, state=state_of({**job, "kind": kind.kind}, []))
 
 
 def find_submitted(cluster: Cluster, spec: JobSpec) -> Submitted | None:
     """The job of an earlier submission of the same content. Raises NameTaken where the name is somebody else's."""
-    kind = JOB_KINDS[spec.operator]
-    existing = cluster.find(kind, spec.namespace, spec.name)
+    return find_sent(cluster, render(spec))
+
+
+def find_sent(cluster: Cluster, manifests: Submission) -> Submitted | None:
+    """The same, of what is rendered already."""
+    kind, namespace, name = kind_of(manifests.job), namespace_of(manifests), name_of(manifests)
+    existing = cluster.find(kind, namespace, name)
     if existing is None:
         return None
-    if (existing["metadata"].get("annotations") or {}).get(CONTENT_ANNOTATION) != spec.content:
+    if (existing["metadata"].get("annotations") or {}).get(CONTENT_ANNOTATION) != _content_of(manifests):
         raise NameTaken(
-            f"{kind.kind} '{spec.name}' in namespace '{spec.namespace}' is somebody else's. "
-            "Add --new for a name of its own"
+            f"{kind.kind} '{name}' in namespace '{namespace}' is somebody else's. Add --new for a name of its own"
         )
-    pods = cluster.select(POD, spec.namespace, labels=f"{JOB_LABEL}={spec.name}")
+    pods = cluster.select(POD, namespace, labels=f"{JOB_LABEL}={name}")
     return _submitted(kind, existing, is_new=False, state=state_of(existing, pods))
+
+
+def name_of(manifests: Submission) -> str:
+    return str(manifests.job["metadata"]["name"])
+
+
+def namespace_of(manifests: Submission) -> str:
+    return str(manifests.job["metadata"]["namespace"])
+
+
+def _content_of(manifests: Submission) -> str:
+    return str(manifests.job["metadata"]["annotations"][CONTENT_ANNOTATION])
 
 
 def _submitted(kind: Kind, job: Manifest, *, is_new: bool, state: JobState) -> Submitted:
@@ -95,18 +119,18 @@ def _submitted(kind: Kind, job: Manifest, *, is_new: bool, state: JobState) -> S
     return Submitted(kind.kind, is_new, state, annotations.get(TRACKING_ANNOTATION))
 
 
-def _create_config(cluster: Cluster, config_map: Manifest, spec: JobSpec, *, is_dry_run: bool = False) -> bool:
+def _create_config(cluster: Cluster, config_map: Manifest, *, is_dry_run: bool = False) -> bool:
     """Whether it was created here; one of the same content, left by a submission that broke off, is as good."""
+    namespace, name = config_map["metadata"]["namespace"], config_map["metadata"]["name"]
     try:
-        cluster.create(CONFIG_MAP, spec.namespace, config_map, is_dry_run=is_dry_run)
+        cluster.create(CONFIG_MAP, namespace, config_map, is_dry_run=is_dry_run)
         return True
     except NameTaken:
-        found = cluster.get(CONFIG_MAP, spec.namespace, spec.name)
+        found = cluster.get(CONFIG_MAP, namespace, name)
         if found.get("data") == config_map["data"]:
             return False
         raise NameTaken(
-            f"ConfigMap '{spec.name}' in namespace '{spec.namespace}' holds something else. "
-            "Add --new for a name of its own"
+            f"ConfigMap '{name}' in namespace '{namespace}' holds something else. Add --new for a name of its own"
         ) from None
 
 
@@ -115,10 +139,10 @@ def _owner(kind: Kind, job: Manifest) -> Manifest:
     return {"apiVersion": kind.api_version, "kind": kind.kind, "name": metadata["name"], "uid": metadata["uid"]}
 
 
-def _undo(cluster: Cluster, kind: Kind, spec: JobSpec, made_job: bool, made_config: bool) -> None:
-    for is_ours, made in ((made_job, kind), (made_config, CONFIG_MAP)):
+def _undo(cluster: Cluster, manifests: Submission, made_job: bool, made_config: bool) -> None:
+    for is_ours, made in ((made_job, kind_of(manifests.job)), (made_config, CONFIG_MAP)):
         if is_ours:
             try:
-                cluster.delete(made, spec.namespace, spec.name)
+                cluster.delete(made, namespace_of(manifests), name_of(manifests))
             except ClusterError:  # the first error is the one to tell; the same command finds and takes up the rest
                 continue

@@ -2,7 +2,7 @@
 
 from lapa_k8s.base import Manifest
 from lapa_k8s.names import JOB_LABEL, MANAGED_LABELS, RUN_LABEL, STAGE_LABEL, label_value
-from lapa_k8s.parts import NodeShape, Scratch, Toleration
+from lapa_k8s.parts import Images, NodeShape, Scratch, Security, Toleration
 from lapa_k8s.rendering.command import command
 from lapa_k8s.rendering.environment import environment
 from lapa_k8s.rendering.paths import CONFIG_FOLDER, HOME, SCRATCH
@@ -22,14 +22,14 @@ def pod_template(spec: JobSpec, *, container: str, restart_policy: str) -> Manif
     return {
         "metadata": {"labels": pod_labels(spec), "annotations": pod_annotations(spec, container=container)},
         "spec": {
-            **placement(spec),
+            **placement(spec.node),
             **({"priorityClassName": spec.scheduling.priority_class} if spec.scheduling.priority_class else {}),
             **accounts(spec),
             "automountServiceAccountToken": False,  # cloud identity brings its own token; ours talks to no API
             "enableServiceLinks": False,
             "restartPolicy": restart_policy,
             "terminationGracePeriodSeconds": spec.restarts.grace_seconds,
-            "securityContext": pod_security(spec),
+            "securityContext": pod_security(spec.security),
             "containers": [_container(spec, name=container)],
             "volumes": volumes(spec),
         },
@@ -62,23 +62,27 @@ def pod_annotations(spec: JobSpec, *, container: str) -> dict[str, str]:
 
 
 def accounts(spec: JobSpec) -> Manifest:
-    pull_secrets = [{"name": name} for name in spec.images.pull_secrets]
     return {
         **({"serviceAccountName": spec.service_account} if spec.service_account else {}),
-        **({"imagePullSecrets": pull_secrets} if pull_secrets else {}),
+        **pull_secrets(spec.images),
     }
 
 
-def placement(spec: JobSpec) -> Manifest:
-    tolerations = [_toleration(item) for item in spec.node.tolerations]
+def pull_secrets(images: Images) -> Manifest:
+    found = [{"name": name} for name in images.pull_secrets]
+    return {"imagePullSecrets": found} if found else {}
+
+
+def placement(node: NodeShape) -> Manifest:
+    tolerations = [_toleration(item) for item in node.tolerations]
     return {
-        **({"nodeSelector": dict(spec.node.node_selector)} if spec.node.node_selector else {}),
+        **({"nodeSelector": dict(node.node_selector)} if node.node_selector else {}),
         **({"tolerations": tolerations} if tolerations else {}),
     }
 
 
-def pod_security(spec: JobSpec) -> Manifest:
-    ids = {"runAsUser": spec.security.user, "runAsGroup": spec.security.group, "fsGroup": spec.security.group}
+def pod_security(security: Security) -> Manifest:
+    ids = {"runAsUser": security.user, "runAsGroup": security.group, "fsGroup": security.group}
     return {
         "runAsNonRoot": True,
         **{name: value for name, value in ids.items() if value is not None},

@@ -61,9 +61,9 @@ def _patch(spec: JobSpec) -> Manifest:
             "annotations": pod_annotations(spec, container=spec.runtime.container),
         },
         "spec": {
-            **placement(spec),
+            **placement(spec.node),
             **accounts(spec),
-            "securityContext": pod_security(spec),
+            "securityContext": pod_security(spec.security),
             "containers": [container],
             "volumes": volumes(spec),
         },
