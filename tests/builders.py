@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +29,10 @@ def make_dataset(
     fps: float = 10.0,
     episodes_per_shard: int = 4,
     seed: int = 0,
+    instructions: Sequence[str] = tuple(f"push object {i}" for i in range(3)),
+    licence: str = "unknown",
 ) -> str:
-    """Write a dataset and return its URL.
+    """Write a dataset and return its URL. Episodes take their `instructions` in turn.
 
     Frame t of episode row r shows `frame_of(r, t)`; the action at t is (r, t, 0) plus noise below 0.1.
     """
@@ -47,7 +50,7 @@ def make_dataset(
                 proprioception = np.stack([steps, -steps], axis=1).astype(np.float32)
                 video = encode_mp4([frame_of(row, t, image_size) for t in steps], fps, VideoEncoding())
                 arrays = _npz(actions=action, proprioception=proprioception) if actions else b""
-                record = {"instruction": f"push object {row % 3}", "fps": fps, "embodiment": "test"}
+                record = {"instruction": instructions[row % len(instructions)], "fps": fps, "embodiment": "test"}
                 video_offset = _add(tar, f"{name}.mp4", video)
                 _add(tar, f"{name}.json", json.dumps(record).encode())
                 arrays_offset = _add(tar, f"{name}.npz", arrays) if arrays else 0
@@ -59,7 +62,7 @@ def make_dataset(
                         "fps": fps,
                         "instruction": record["instruction"],
                         "embodiment": "test",
-                        "licence": "unknown",
+                        "licence": licence,
                         "source": f"test://{name}",
                         "has_actions": actions,
                         "video_offset": video_offset,
@@ -83,8 +86,8 @@ def make_dataset(
         image_size=image_size,
         fps=(fps,),
         embodiments={"test": len(rows)},
-        licences={"unknown": len(rows)},
-        instructions=min(3, len(rows)),
+        licences={licence: len(rows)},
+        instructions=min(len(instructions), len(rows)),
         has_actions=actions,
         action_dims=ACTION_DIMS if actions else 0,
         action_names=("x", "y", "z") if actions else (),

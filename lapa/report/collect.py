@@ -9,6 +9,7 @@ from typing import Any, Literal
 from lapa import files
 from lapa.config.load import arms, dump_run
 from lapa.config.run import RunConfig
+from lapa.errors import LapaError
 from lapa.report.datasets import summarize_dataset
 from lapa.report.outcomes import read_outcomes
 from lapa.report.pictures import picture_uri
@@ -145,10 +146,10 @@ def _datasets(main: ArmSummary) -> tuple[DatasetSummary, ...]:
         found.update({role: item for role, item in stage.inputs.items() if role in ("videos", "robot")})
     summaries = []
     for role, artifact in sorted(found.items(), key=lambda item: item[0] != "videos"):
-        if files.exists(files.join(artifact.url, "dataset.json")):
+        try:
             summaries.append(summarize_dataset(role, artifact.url))
-        else:
-            logger.warning("dataset role=%s url=%s is gone; the report goes without it", role, artifact.url)
+        except LapaError as error:
+            logger.warning("event=dataset-left-out role=%s url=%s why=%s", role, artifact.url, error)
     return tuple(summaries)
 
 

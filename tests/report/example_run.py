@@ -1,17 +1,12 @@
 """A finished run as its folders would look, made of invented numbers: something to draw a report from."""
 
-import io
 import json
 import math
 import random
-import tarfile
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lapa import files
 from lapa.config.load import load_run
@@ -20,6 +15,7 @@ from lapa.config.stages import STAGES
 from lapa.report.collect import collect_run
 from lapa.report.summary import AnalysisSummary, RunSummary
 from lapa.tracking.tracker import png_bytes
+from tests.builders import make_dataset
 
 INSTRUCTIONS = ("push the red circle to the blue square", "push the green star left", "put the cup on the plate")
 SCORES = {"tabletop": 0.62, "scratch": 0.36, "vpt": 0.51}
@@ -32,27 +28,8 @@ def example_config(work: Path) -> RunConfig:
 
 
 def write_dataset(folder: Path, *, has_actions: bool, instructions: tuple[str, ...] = INSTRUCTIONS) -> None:
-    """Three short clips of a dot that moves, as `ingest` leaves them."""
-    (folder / "shards").mkdir(parents=True)
-    rows = []
-    with tarfile.open(folder / "shards" / "shard-00000.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
-        for number, instruction in enumerate(instructions):
-            video = _video(number)
-            member = tarfile.TarInfo(f"episode-{number}.mp4")
-            member.size = len(video)
-            tar.addfile(member, io.BytesIO(video))
-            rows.append({"episode": f"episode-{number}", "shard": 0, "num_frames": 12, "fps": 10.0,
-                         "instruction": instruction, "video_bytes": len(video)})  # fmt: skip
-    with tarfile.open(folder / "shards" / "shard-00000.tar") as tar:
-        for row, member in zip(rows, tar.getmembers(), strict=True):
-            row["video_offset"] = member.offset_data
-    pq.write_table(pa.Table.from_pylist(rows), folder / "index.parquet")
-    info = {
-        "revision": "c0ffee" * 8, "num_episodes": len(rows), "num_frames": 12 * len(rows), "image_size": 48,
-        "fps": [10.0], "has_actions": has_actions, "action_names": ["x", "y"] if has_actions else [],
-        "embodiments": {"tabletop": len(rows)}, "licences": {"CC0-1.0": len(rows)}, "instructions": len(rows),
-    }  # fmt: skip
-    (folder / "dataset.json").write_text(json.dumps(info))
+    """A short clip for every instruction."""
+    make_dataset(folder, len(instructions), 12, actions=has_actions, instructions=instructions, licence="CC0-1.0")
 
 
 def write_run(work: Path, *, perplexity: float = 5.3) -> RunConfig:
@@ -206,20 +183,6 @@ def _result(
         "tracking": {"run_id": "5f" * 16, "url": None, "model": f"lapa-{stage}", "version": 1},
     }  # fmt: skip
     (folder / "result.json").write_text(json.dumps(result))
-
-
-def _video(number: int) -> bytes:
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=10)
-        stream.width = stream.height = 48
-        stream.pix_fmt = "yuv420p"
-        for time in range(12):
-            frame = np.full((48, 48, 3), 236, np.uint8)
-            frame[20:30, 4 + 2 * time : 14 + 2 * time] = [(200, 60, 60), (40, 150, 90), (50, 90, 190)][number % 3]
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
-    return buffer.getvalue()
 
 
 def _tiles(rows: int, columns: int) -> np.ndarray:

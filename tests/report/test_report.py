@@ -295,3 +295,11 @@ def test_a_training_whose_numbers_went_wild_is_a_page_too(tmp_path: Path, value:
     )
     assert build_report(broken).endswith("</html>")
     assert build_comparison(compare_runs([broken, summary])).endswith("</html>")
+
+
+def test_datasets_that_cannot_be_read_are_left_out_of_the_page(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    (tmp_path / "datasets" / "videos" / "dataset.json").write_text('{"schema_version": 99}')
+    (tmp_path / "datasets" / "robot" / "shards" / "shard-00000.tar").write_bytes(b"")
+    html = build_report(summarize(tmp_path, run))
+    assert html.count('class="thumbs"') == 1 and "image/jpeg" not in html
