@@ -5,7 +5,7 @@ from helm_chart import OPERATORS, PROFILES, one, render
 
 from lapa_k8s.kinds import CONFIG_MAP, EVENT, JOB_KINDS, POD, WORKLOADS
 
-FULL = ("create", "delete", "get", "list", "patch", "watch")
+JOBS = ("create", "delete", "get", "list", "patch", "watch")
 READ = ("get", "list", "watch")
 
 
@@ -25,28 +25,41 @@ def group_of(api_version: str) -> str:
 
 def test_a_submitter_may_do_what_lapactl_does_and_nothing_else():
     assert rights(one(render(), "Role", "lapa-submitter")) == {
-        ("kubeflow.org", "pytorchjobs"): FULL,
-        ("trainer.kubeflow.org", "trainjobs"): FULL,
-        ("batch", "jobs"): FULL,
-        ("", "configmaps"): FULL,
-        ("", "pods"): READ,
-        ("", "pods/log"): READ,
-        ("", "events"): READ,
-        ("", "resourcequotas"): READ,
-        ("", "serviceaccounts"): READ,
-        ("trainer.kubeflow.org", "trainingruntimes"): ("get", "list"),
-        ("kueue.x-k8s.io", "workloads"): ("get", "list", "patch", "watch"),
+        ("kubeflow.org", "pytorchjobs"): JOBS,
+        ("trainer.kubeflow.org", "trainjobs"): JOBS,
+        ("batch", "jobs"): JOBS,
+        ("", "configmaps"): ("create", "delete", "get", "list", "patch"),
+        ("", "pods"): ("get", "list"),
+        ("", "pods/log"): ("get",),
+        ("", "events"): ("list",),
+        ("", "resourcequotas"): ("get", "list"),
+        ("", "serviceaccounts"): ("get", "list"),
+        ("trainer.kubeflow.org", "trainingruntimes"): ("get",),
+        ("kueue.x-k8s.io", "workloads"): ("list", "patch"),
         ("kueue.x-k8s.io", "localqueues"): ("get", "list"),
         ("visibility.kueue.x-k8s.io", "localqueues/pendingworkloads"): ("get",),
     }
 
 
+def test_a_pipeline_may_submit_and_watch_stages_and_nothing_else():
+    stages = ("create", "delete", "get", "watch")
+    assert rights(one(render(), "Role", "lapa-pipeline")) == {
+        ("kubeflow.org", "pytorchjobs"): stages,
+        ("trainer.kubeflow.org", "trainjobs"): stages,
+        ("batch", "jobs"): stages,
+        ("", "configmaps"): ("create", "delete", "get", "patch"),
+        ("", "pods"): ("list",),
+    }
+    binding = one(render(), "RoleBinding", "lapa-pipeline")
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "lapa-pipeline", "namespace": "robotics"}]
+
+
 def test_every_kind_that_the_control_plane_knows_is_covered():
     granted = rights(one(render(), "Role", "lapa-submitter"))
-    for kind in (*JOB_KINDS.values(), CONFIG_MAP):
-        assert granted[group_of(kind.api_version), kind.plural] == FULL
-    for kind in (POD, EVENT, *WORKLOADS):
-        assert set(READ) <= set(granted[group_of(kind.api_version), kind.plural])
+    for kind in JOB_KINDS.values():
+        assert granted[group_of(kind.api_version), kind.plural] == JOBS
+    for kind in (CONFIG_MAP, POD, EVENT, *WORKLOADS):
+        assert granted[group_of(kind.api_version), kind.plural]
 
 
 def test_a_shell_in_a_pod_is_a_right_of_its_own_and_off():
@@ -84,7 +97,7 @@ def test_nobody_reads_secrets_and_nothing_is_granted_by_wildcard_or_cluster_wide
     objects = render(profile, apis=OPERATORS, settings=("access.deployer.create=true", "access.executor.create=true"))
     assert not [item for item in objects if item["kind"] in ("ClusterRole", "ClusterRoleBinding")]
     roles = [item for item in objects if item["kind"] == "Role"]
-    assert len(roles) == 3
+    assert len(roles) == 4
     for role in roles:
         for rule in role["rules"]:
             words = [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
@@ -103,5 +116,5 @@ def test_people_are_bound_as_the_values_name_them():
 
 
 def test_without_people_there_is_a_role_to_bind_and_no_empty_binding():
-    assert not [item for item in render() if item["kind"] == "RoleBinding"]
+    assert [item["metadata"]["name"] for item in render() if item["kind"] == "RoleBinding"] == ["lapa-pipeline"]
     one(render(), "Role", "lapa-submitter")

@@ -128,6 +128,7 @@ def test_an_air_gapped_namespace_reaches_its_own_s3_and_database_and_nothing_els
         "lapa-dns": ["169.254.20.10/32"],
         "lapa-jobs": ["10.1.0.0/24"],
         "lapa-mlflow": ["10.1.0.0/24", "10.1.1.0/24"],
+        "lapa-pipelines": ["10.0.0.0/24"],
     }
 
 
