@@ -24,11 +24,15 @@ NEEDED = ("torch", "av", "mlflow", "s3fs")
 """Packages without which no stage runs; others belong to one engine, backbone or source."""
 
 
+Status = Literal["ok", "warn", "fail", "unseen"]
+"""`unseen`: cannot be found out from here, and the words say from where."""
+
+
 class Check(NamedTuple):
     """One answer."""
 
     check: str
-    status: Literal["ok", "warn", "fail"]
+    status: Status
     found: str
     remedy: str = ""
 

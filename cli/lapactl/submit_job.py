@@ -75,7 +75,7 @@ def plan_job(settings: Settings, request: Request, *, detect: Callable[[], Opera
         )
     except ValidationError as error:
         raise ConfigError("\n".join(explain_problem(detail, JobSpec) for detail in error.errors())) from None
-    return PlannedJob(spec=spec, run=run, changes=changes, obstacles=tuple(_obstacles(run, cluster)))
+    return PlannedJob(spec=spec, run=run, changes=changes, obstacles=tuple(obstacles_of(run, cluster)))
 
 
 _SHARED = (
@@ -170,7 +170,8 @@ def _workers(stream: StreamConfig, fit: FitConfig, stage: StageName, *, ranks: i
     return stream.workers
 
 
-def _obstacles(run: RunConfig, cluster: ClusterProfile) -> list[str]:
+def obstacles_of(run: RunConfig, cluster: ClusterProfile) -> list[str]:
+    """What would keep a run's jobs from working on a cluster; each a sentence and its remedy."""
     found = []
     if files.local_path(run.work_url) is not None:
         found.append(

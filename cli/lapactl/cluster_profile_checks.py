@@ -1,0 +1,80 @@
+"""What `lapactl doctor --cluster` says of a profile without asking the cluster's API."""
+
+import re
+import urllib.request
+from collections.abc import Iterator
+from urllib.parse import urlparse
+
+from lapa_k8s.profile import ClusterProfile
+from lapactl.checks import Check, Status
+from lapactl.submit_job import obstacles_of
+from lapactl.submit_settings import Settings
+
+_NAME = r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*"
+_REFERENCE = re.compile(
+    rf"^(?:(?P<registry>[a-zA-Z0-9.-]+(?::\d+)?)/)?(?P<path>{_NAME}(?:/{_NAME})*)"
+    r"(?::(?P<tag>[\w][\w.-]{0,127}))?(?:@sha256:(?P<digest>[0-9a-f]{64}))?$"
+)
+
+
+def check_profile(settings: Settings) -> list[Check]:
+    """What would keep any job from working, the image, MLflow, and what only a pod can find out."""
+    profile = settings.cluster
+    return [*_run(settings), _image(profile), _mlflow(settings), *_unseen(profile)]
+
+
+def _run(settings: Settings) -> Iterator[Check]:
+    """A warning, since another run may be submitted there; `submit` refuses this one until then."""
+    for obstacle in obstacles_of(settings.run, settings.cluster):
+        words, _, remedy = obstacle.partition(". ")
+        yield Check("run", "warn", words, remedy)
+
+
+def _image(profile: ClusterProfile) -> Check:
+    image = profile.images.train
+    match = _REFERENCE.match(image)
+    if match is None:
+        return Check("image", "fail", f"'{image}' is no image reference", "write registry/name:tag or …@sha256:…")
+    registry = match["registry"] or ""
+    is_named = "." in registry or ":" in registry or registry == "localhost"
+    remarks = [] if is_named else ["names no registry, so nodes look in Docker Hub unless they have it"]
+    if not match["digest"]:
+        moving = match["tag"] in (None, "latest")
+        remarks.append("names a tag that moves" if moving else "is not named by digest")
+    status: Status = "warn" if remarks else "ok"
+    remedy = "set images.train=registry/name@sha256:…: a restart then runs what the first start ran"
+    words = f"'{image}' {' and '.join(remarks)}" if remarks else f"'{image}'"
+    return Check("image", status, f"{words}; whether nodes can pull it, a pod tells", remedy if remarks else "")
+
+
+def _mlflow(settings: Settings) -> Check:
+    uri = settings.run.tracking.uri or settings.cluster.tracking.uri
+    if not settings.run.tracking.enabled or uri is None:
+        return Check("mlflow", "ok" if not settings.run.tracking.enabled else "warn", "no server is named")
+    host = urlparse(uri).hostname or ""
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5) as answer:
+            return Check("mlflow", "ok", f"{uri} answers {answer.status} from here; pods may see it differently")
+    except (OSError, ValueError) as error:
+        is_inside = "." not in host or host.endswith((".svc", ".cluster.local"))
+        where = "a name inside the cluster, which only pods know" if is_inside else "pods may see it differently"
+        remedy = "check tracking.uri and that the server runs; a server that only pods reach is no mistake"
+        return Check("mlflow", "warn", f"{uri} does not answer from here ({error}): {where}", remedy)
+
+
+def _unseen(profile: ClusterProfile) -> list[Check]:
+    """What only a pod on such a node can find out, and how."""
+    shape = profile.gpu_node
+    shm = Check(
+        "shared memory", "unseen",
+        f"pods mount {shape.shared_memory_gib} GiB at /dev/shm",
+        "in a running job: lapactl jobs exec JOB -- df -h /dev/shm",
+    )  # fmt: skip
+    if not shape.rdma:
+        return [shm]
+    memlock = Check(
+        "memlock", "unseen",
+        "RDMA needs unlimited locked memory, or NCCL falls back to TCP",
+        "in a running job: lapactl jobs exec JOB -- bash -c 'ulimit -l'; nodes need LimitMEMLOCK=infinity",
+    )  # fmt: skip
+    return [shm, memlock]
