@@ -3,7 +3,8 @@
 import pytest
 from helm_chart import OPERATORS, PROFILES, one, render
 
-from lapa_k8s.kinds import CONFIG_MAP, EVENT, JOB_KINDS, POD, WORKLOADS
+from lapa_k8s.access import PIPELINE, QUEUES, SUBMITTER, Right
+from lapa_k8s.profile import ClusterProfile
 
 JOBS = ("create", "delete", "get", "list", "patch", "watch")
 READ = ("get", "list", "watch")
@@ -19,8 +20,9 @@ def rights(role: dict) -> dict[tuple[str, str], tuple[str, ...]]:
     }
 
 
-def group_of(api_version: str) -> str:
-    return api_version.rpartition("/")[0]
+def asked(wanted: tuple[Right, ...]) -> dict[tuple[str, str], set[str]]:
+    """The control plane's own list of rights, as `rights` has them."""
+    return {(right.group, right.words): set(right.verbs) for right in wanted}
 
 
 def test_a_submitter_may_do_what_lapactl_does_and_nothing_else():
@@ -54,12 +56,15 @@ def test_a_pipeline_may_submit_and_watch_stages_and_nothing_else():
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "lapa-pipeline", "namespace": "robotics"}]
 
 
-def test_every_kind_that_the_control_plane_knows_is_covered():
+def test_submitters_have_every_right_that_lapactl_asks_for():
     granted = rights(one(render(), "Role", "lapa-submitter"))
-    for kind in JOB_KINDS.values():
-        assert granted[group_of(kind.api_version), kind.plural] == JOBS
-    for kind in (CONFIG_MAP, POD, EVENT, *WORKLOADS):
-        assert granted[group_of(kind.api_version), kind.plural]
+    for place, verbs in asked((*SUBMITTER, *QUEUES)).items():
+        assert verbs <= set(granted[place]), place
+
+
+def test_pipelines_have_the_rights_that_their_driver_asks_for_under_the_name_it_uses():
+    role = one(render(), "Role", ClusterProfile().pipeline_service_account)
+    assert {place: set(verbs) for place, verbs in rights(role).items()} == asked(PIPELINE)
 
 
 def test_a_shell_in_a_pod_is_a_right_of_its_own_and_off():

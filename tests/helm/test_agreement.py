@@ -9,6 +9,7 @@ from job_specs import GOLDEN
 
 from lapa_k8s.names import JOB_LABEL, MANAGED_LABELS, STAGE_LABEL, job_name
 from lapa_k8s.parts import Restarts
+from lapa_k8s.pipeline import PIPELINE
 from lapa_k8s.profile import ClusterProfile
 from lapa_k8s.rendering.indexed_job import FINAL_CODES
 from lapa_k8s.rendering.pods import pod_labels
@@ -26,6 +27,13 @@ def test_network_policies_know_the_jobs_pods(name: str):
     policy = one(render("dev"), "NetworkPolicy", "lapa-jobs")["spec"]
     assert selects(policy["podSelector"], pod_labels(GOLDEN[name]))
     assert policy["podSelector"]["matchLabels"] == MANAGED_LABELS
+
+
+def test_drivers_of_pipelines_reach_the_api_server():
+    policy = one(render("dev"), "NetworkPolicy", "lapa-pipelines")["spec"]
+    assert policy["podSelector"]["matchLabels"] == {**MANAGED_LABELS, "app.kubernetes.io/component": PIPELINE}
+    [rule] = policy["egress"]
+    assert [item["port"] for item in rule["ports"]] == [443, 6443]
 
 
 def test_nothing_of_the_charts_own_is_taken_for_a_job_and_no_job_for_the_charts():
