@@ -75,10 +75,17 @@ def blocks(guide: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", guide, re.DOTALL)
 
 
-def test_the_guides_profile_is_one_that_lapactl_takes(guide: str):
-    [block] = [block for block in blocks(guide, "yaml") if block.startswith("# robotics.yaml")]
+@pytest.mark.parametrize("name", ["lapa", "robotics"])
+def test_the_guides_profiles_are_ones_that_lapactl_takes(guide: str, name: str):
+    [block] = [block for block in blocks(guide, "yaml") if block.startswith(f"# {name}.yaml")]
     profile = ClusterProfile.model_validate(yaml.safe_load(block))
-    assert profile.gpu_node.gpus == 8 and profile.service_account == "lapa-runner"
+    assert profile.namespace == NAMESPACE and profile.service_account == "lapa-runner"
+
+
+def test_the_guides_profile_for_a_laptop_begins_as_the_notes_do(guide: str, tmp_path: Path):
+    [block] = [block for block in blocks(guide, "yaml") if block.startswith("# lapa.yaml")]
+    shown = shown_profile(notes(tmp_path, "--values", str(values_of("dev"))))
+    assert shown.items() <= yaml.safe_load(block).items()
 
 
 def test_the_guides_values_fit_the_schema(guide: str):
