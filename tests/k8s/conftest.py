@@ -1,13 +1,22 @@
-"""A fake API server per test, and a client of it."""
+"""A fake API server per test, a real one for all of them, and clients of both."""
 
+import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from fake_api import FakeApi, running_fake_api
+from real_api import running_real_api
 
 from lapa_k8s import client
 from lapa_k8s.client import Cluster
+from lapa_k8s.errors import KindNotServed
+from lapa_k8s.kinds import LOCAL_QUEUES, PYTORCHJOB, TRAINJOB, Kind
+
+CRDS = Path(__file__).parent / "crds"
+DEFINITION = Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions")
 
 
 @pytest.fixture
@@ -21,3 +30,42 @@ def fake_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAp
 @pytest.fixture
 def cluster(fake_api: FakeApi) -> Cluster:
     return Cluster.connect()
+
+
+@pytest.fixture(scope="session")
+def kubeconfigs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
+    """Of a real API server, by user."""
+    with running_real_api(tmp_path_factory.mktemp("api")) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def real_cluster(kubeconfigs: dict[str, Path]) -> Cluster:
+    """As an administrator, on a server that serves the operators' kinds and Kueue's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KUBECONFIG", str(kubeconfigs["admin"]))
+        connected = Cluster.connect()
+    for path in CRDS.glob("*.yaml"):
+        for body in yaml.safe_load_all(path.read_text()):
+            connected.post_path(f"/apis/{DEFINITION.api_version}/{DEFINITION.plural}", body)
+    for kind in (PYTORCHJOB, TRAINJOB, LOCAL_QUEUES[1]):
+        _wait_until_served(connected, kind)
+    return connected
+
+
+@pytest.fixture
+def namespace(real_cluster: Cluster) -> str:
+    """A new one for each test."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    real_cluster.post_path("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    return name
+
+
+def _wait_until_served(cluster: Cluster, kind: Kind) -> None:
+    for _ in range(100):
+        try:
+            cluster.select(kind, "default")
+            return
+        except KindNotServed:
+            time.sleep(0.1)
+    raise TimeoutError(kind.kind)

@@ -2,20 +2,16 @@
 
 import threading
 import time
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 from job_specs import GOLDEN, job_spec
-from real_api import running_real_api
 
 from lapa_k8s.client import Cluster, StreamExpired
 from lapa_k8s.control import cancel, set_suspended
 from lapa_k8s.errors import AccessDenied, JobVanished, KindNotServed, ManifestRefused, NotFound
 from lapa_k8s.following import wait_for_end
-from lapa_k8s.kinds import CONFIG_MAP, JOB_KINDS, PYTORCHJOB, TRAINJOB, Kind, is_suspended
+from lapa_k8s.kinds import CONFIG_MAP, JOB_KINDS, PYTORCHJOB, Kind, is_suspended
 from lapa_k8s.records import list_jobs
 from lapa_k8s.rendering.manifests import render
 from lapa_k8s.spec import JobSpec
@@ -23,48 +19,11 @@ from lapa_k8s.states import State
 from lapa_k8s.submission import check, detect_operator, submit
 
 pytestmark = pytest.mark.cluster
-CRDS = Path(__file__).parent / "crds"
-DEFINITION = Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions")
-
-
-@pytest.fixture(scope="module")
-def kubeconfigs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
-    with running_real_api(tmp_path_factory.mktemp("api")) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def cluster(kubeconfigs: dict[str, Path]) -> Cluster:
-    """As an administrator, on a server that serves both operators' kinds."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KUBECONFIG", str(kubeconfigs["admin"]))
-        connected = Cluster.connect()
-    for path in CRDS.glob("*.yaml"):
-        connected._json(
-            "POST", f"/apis/{DEFINITION.api_version}/{DEFINITION.plural}", body=yaml.safe_load(path.read_text())
-        )
-    for kind in (PYTORCHJOB, TRAINJOB):
-        _wait_until_served(connected, kind)
-    return connected
 
 
 @pytest.fixture
-def namespace(cluster: Cluster) -> str:
-    """A new one for each test."""
-    name = f"test-{uuid.uuid4().hex[:8]}"
-    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-    cluster._json("POST", "/api/v1/namespaces", body=body)
-    return name
-
-
-def _wait_until_served(cluster: Cluster, kind: Kind) -> None:
-    for _ in range(100):
-        try:
-            cluster.select(kind, "default")
-            return
-        except KindNotServed:
-            time.sleep(0.1)
-    raise TimeoutError(kind.kind)
+def cluster(real_cluster: Cluster) -> Cluster:
+    return real_cluster
 
 
 def in_namespace(spec: JobSpec, namespace: str) -> JobSpec:
