@@ -1,0 +1,169 @@
+"""`lapactl doctor --cluster` against a fake cluster; what a real one answers is proved in `tests/k8s`."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_api import FakeApi, running_fake_api, status
+
+from lapactl.cluster_quota import nominal_quotas
+
+PROFILE = """
+namespace: team
+images: {{train: "{image}"}}
+tracking: {{uri: "http://127.0.0.1:9"}}
+scheduling: {{queue: research}}
+settings: {{work_url: "s3://team/lapa"}}
+"""
+QUEUES = "/apis/kueue.x-k8s.io"
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "no-kubeconfig"))
+    write_profile(tmp_path)
+    return tmp_path
+
+
+def write_profile(folder: Path, image: str = "registry.example/lapa-train@sha256:" + "0" * 64) -> None:
+    path = folder / "config" / "lapa" / "clusters" / "prod.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(PROFILE.format(image=image))
+
+
+@pytest.fixture
+def fake_api(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApi]:
+    """A cluster where everything is allowed, with a queue of 16 GPUs."""
+    monkeypatch.setattr("lapa_k8s.client.PATIENCE", (0.01,))
+    with running_fake_api(project) as (api, kubeconfig):
+        monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+        api.served |= {"localqueues", "resourcequotas", "serviceaccounts", "secrets"}
+        quota = {"name": "nvidia.com/gpu", "nominalQuota": "16"}
+        cluster_queue = {"spec": {"resourceGroups": [{"flavors": [{"name": "h100", "resources": [quota]}]}]}}
+        answers: dict[tuple[str, str], Any] = {
+            ("GET", "/version"): (200, {"gitVersion": "v1.34.0"}),
+            ("GET", "/api/v1/namespaces/team"): (200, {"metadata": {"labels": {}}}),
+            ("GET", f"{QUEUES}"): (200, {"versions": [{"version": "v1beta2"}]}),
+            ("GET", f"{QUEUES}/v1beta2/clusterqueues/gpus"): (200, cluster_queue),
+            ("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"): (201, {"status": {"allowed": True}}),
+        }
+        api.rules.append(lambda method, path, _: answers.get((method, path)))
+        api.put(f"{QUEUES}/v1beta2/namespaces/team/localqueues/research", {"spec": {"clusterQueue": "gpus"}})
+        yield api
+
+
+@pytest.fixture
+def doctor(lapactl):
+    def call(*options: object) -> tuple[int, dict[str, dict[str, Any]]]:
+        result = lapactl("doctor", "--cluster", "prod", *options, "--output", "json")
+        return result.exit_code, {row["check"]: row for row in json.loads(result.stdout)}
+
+    return call
+
+
+def test_without_an_api_the_rest_is_told_all_the_same(doctor):
+    code, rows = doctor()
+    assert code == 1
+    assert "no kubeconfig" in rows["api"]["found"]
+    assert {"image", "mlflow", "shared memory"} <= rows.keys()
+
+
+def test_a_cluster_in_order_passes(doctor, fake_api):
+    code, rows = doctor("--nodes", 2)
+    assert code == 0, rows
+    assert {rows[check]["status"] for check in ("api", "permissions", "operators", "queue", "quota", "image")} == {"ok"}
+    assert "v1.34.0" in rows["api"]["found"]
+
+
+def test_every_verb_is_asked_for(doctor, fake_api):
+    doctor()
+    asked = [body["spec"]["resourceAttributes"] for body in fake_api.bodies if body]
+    verbs = {item["verb"] for item in asked if item["resource"] == "pytorchjobs"}
+    assert verbs == {"create", "get", "list", "watch", "patch", "delete"}
+    assert {item.get("subresource") for item in asked if item["resource"] == "pods"} == {None, "log"}
+
+
+def test_a_missing_right_is_named(doctor, fake_api):
+    denied = (201, {"status": {"allowed": False}})
+    seen = []
+
+    def deny(method: str, path: str, _: dict[str, str]) -> Any:
+        if path.endswith("selfsubjectaccessreviews"):
+            seen.append(path)
+            return denied if len(seen) == 1 else None
+        return None
+
+    fake_api.rules.insert(0, deny)
+    code, rows = doctor()
+    assert code == 1
+    assert rows["permissions"]["found"].endswith("pytorchjobs: create")
+    assert "lapa-submitter" in rows["permissions"]["remedy"]
+
+
+@pytest.mark.parametrize(("nodes", "status_", "words"), [(2, "ok", "16 nvidia.com/gpu"), (3, "fail", "never admit")])
+def test_the_queue_is_compared_with_what_the_nodes_ask_for(doctor, fake_api, nodes: int, status_: str, words: str):
+    _, rows = doctor("--nodes", nodes)
+    assert rows["queue"]["status"] == status_
+    assert words in rows["queue"]["found"]
+
+
+def test_a_queue_that_is_not_there_is_a_failure(doctor, fake_api):
+    fake_api.objects.clear()
+    code, rows = doctor()
+    assert code == 1
+    assert "no LocalQueue 'research'" in rows["queue"]["found"]
+
+
+def test_a_quota_of_the_namespace_counts_too(doctor, fake_api):
+    hard, used = {"requests.nvidia.com/gpu": "8"}, {"requests.nvidia.com/gpu": "4"}
+    quota = {"spec": {"hard": hard}, "status": {"used": used}}
+    fake_api.put("/api/v1/namespaces/team/resourcequotas/gpus", quota)
+    assert doctor("--nodes", 1)[1]["quota"]["status"] == "warn"
+    assert doctor("--nodes", 2)[1]["quota"]["status"] == "fail"
+
+
+def test_operators_that_are_missing_matter_to_several_nodes(doctor, fake_api):
+    fake_api.served -= {"pytorchjobs", "trainjobs"}
+    assert doctor("--nodes", 1)[1]["operators"]["status"] == "warn"
+    assert doctor("--nodes", 2)[1]["operators"]["status"] == "fail"
+
+
+def test_what_may_not_be_looked_at_is_no_failure(doctor, fake_api):
+    fake_api.rules.insert(
+        0, lambda method, path, _: status(403, "Forbidden", "no") if "/clusterqueues/" in path else None
+    )
+    code, rows = doctor()
+    assert code == 0
+    assert rows["queue"]["status"] == "unseen"
+
+
+@pytest.mark.parametrize(
+    ("image", "status_", "words"),
+    [
+        ("registry.example/lapa-train:latest", "warn", "moves"),
+        ("lapa-train:0.1.0", "warn", "names no registry"),
+        ("registry.example:5000/a/lapa:1", "warn", "not named by digest"),
+        ("Registry/LAPA:1", "fail", "no image reference"),
+        ("registry.example/lapa@sha256:123", "fail", "no image reference"),
+    ],
+)
+def test_an_image_is_judged_by_its_name(doctor, project, image: str, status_: str, words: str):
+    write_profile(project, image)
+    row = doctor()[1]["image"]
+    assert row["status"] == status_
+    assert words in row["found"]
+
+
+def test_an_mlflow_that_does_not_answer_from_here_is_a_warning(doctor):
+    row = doctor()[1]["mlflow"]
+    assert row["status"] == "warn"
+    assert "pods may see it differently" in row["found"]
+
+
+def test_only_quota_of_the_resource_counts():
+    flavors = [{"resources": [{"name": "cpu", "nominalQuota": 99}, {"name": "nvidia.com/gpu", "nominalQuota": 8}]}]
+    assert nominal_quotas({"resourceGroups": [{"flavors": flavors}]}, "nvidia.com/gpu") == [8]
