@@ -12,16 +12,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import pytest
+import yaml
 from job_specs import SMALL_NODE, job_spec
 from operator_stand_in import running_stand_in
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from lapa_k8s.access import PIPELINE, QUEUES, SUBMITTER, Right
 from lapa_k8s.client import Cluster
 from lapa_k8s.kinds import CONFIG_MAP, JOB, PYTORCHJOB, SERVICE_ACCOUNT, TRAINJOB
 from lapa_k8s.pipeline import PipelineSpec
+from lapa_k8s.pipeline_driver import main
 from lapa_k8s.pipeline_progress import cancel_pipeline
 from lapa_k8s.rendering.pipeline import PLAN_FILE, render_pipeline
 from lapa_k8s.submission import send
@@ -157,23 +160,58 @@ def test_cancelling_removes_the_pipeline_and_the_stage_that_runs(real_cluster: C
     assert real_cluster.find(PYTORCHJOB, namespace, spec.stages[1].name) is None
 
 
+def lapactl(*arguments: str) -> Result:
+    result = CliRunner().invoke(app, [*arguments, "--cluster", "real"])
+    assert result.exit_code == 0, result.stderr
+    return result
+
+
+SETTINGS = ("--set", 'videos={"kind":"dataset","url":"memory://v"}', "--set", "robot=null", "--set", "finetune=null")
+
+
 def test_the_server_accepts_a_pipeline_in_a_dry_run(
     real_cluster: Cluster, namespace: str, kubeconfigs: dict[str, Path], tmp_path: Path, monkeypatch
 ):
     write_profile(tmp_path, namespace, monkeypatch, kubeconfigs["admin"])
-    settings = (
-        "--set",
-        'videos={"kind":"dataset","url":"memory://v"}',
-        "--set",
-        "robot=null",
-        "--set",
-        "finetune=null",
-    )
-    command = ["submit", "pipeline", "--cluster", "real", "--nodes", "2", "--dry-run=server"]
-    result = CliRunner().invoke(app, [*command, *settings])
-    assert result.exit_code == 0, result.stderr
+    result = lapactl("submit", "pipeline", "--nodes", "2", "--dry-run=server", *SETTINGS)
     assert "those of every stage" in result.stderr
     assert real_cluster.select(CONFIG_MAP, namespace, labels="app.kubernetes.io/name=lapa") == []
+
+
+def test_what_the_command_submits_is_driven_to_its_end_by_a_pod_with_a_token_of_its_own(
+    real_cluster: Cluster, namespace: str, stranger: Path, kubeconfigs: dict[str, Path], tmp_path: Path, monkeypatch
+):
+    grant(real_cluster, namespace, PIPELINE)
+    write_profile(tmp_path, namespace, monkeypatch, kubeconfigs["admin"])
+    command = ("submit", "pipeline", "--nodes", "2", "--output", "json", *SETTINGS)
+    made = json.loads(lapactl(*command).stdout)
+    assert made["created"] is True
+    plan = tmp_path / PLAN_FILE
+    plan.write_text(real_cluster.get(CONFIG_MAP, namespace, made["job"])["data"][PLAN_FILE])
+    with monkeypatch.context() as patch, running_stand_in(real_cluster, namespace) as stand_in:
+        be_a_pod(patch, tmp_path, stranger)
+        assert main([str(plan)]) == 0
+    assert stand_in.ended == ["ingest", "laq", "label", "pretrain"]
+    listed = json.loads(lapactl("jobs", "list", "--output", "json").stdout)
+    assert [row["state"] for row in listed if row["pipeline"] == made["job"]] == ["succeeded"] * 4
+    shown = json.loads(lapactl("jobs", "show", made["job"], "--output", "json").stdout)
+    assert [item["state"] for item in shown["stages"]] == ["succeeded"] * 4
+    assert json.loads(lapactl(*command).stdout)["created"] is False
+
+
+def be_a_pod(patch: pytest.MonkeyPatch, folder: Path, kubeconfig: Path) -> None:
+    """The files and variables by which a pod finds the API; this process keeps its own way to end."""
+    config = yaml.safe_load(kubeconfig.read_text())
+    server = urlparse(config["clusters"][0]["cluster"]["server"])
+    token = folder / "token"
+    token.write_text(config["users"][0]["user"]["token"])
+    patch.setattr("kubernetes.config.incluster_config.SERVICE_TOKEN_FILENAME", str(token))
+    authority = config["clusters"][0]["cluster"]["certificate-authority"]
+    patch.setattr("kubernetes.config.incluster_config.SERVICE_CERT_FILENAME", authority)
+    patch.setenv("KUBERNETES_SERVICE_HOST", str(server.hostname))
+    patch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))
+    patch.setenv("KUBECONFIG", str(folder / "none"))
+    patch.setattr("lapa_k8s.pipeline_driver.signal.signal", lambda *_: None)
 
 
 def write_profile(folder: Path, namespace: str, monkeypatch: pytest.MonkeyPatch, kubeconfig: Path) -> None:

@@ -8,9 +8,10 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
-from job_specs import GOLDEN
+from job_specs import GOLDEN, PIPELINE
 
 from lapa_k8s.rendering.manifests import render
+from lapa_k8s.rendering.pipeline import render_pipeline
 
 VERSIONS = ("1.31", "1.37")
 """Trainer v2 needs the first; the last is the newest known."""
@@ -55,6 +56,13 @@ def test_built_in_kinds_and_pods_are_valid_to_the_letter(name: str, version: str
         kubernetes_validate.validate(manifests.job, version, strict=True)
     if manifests.job["kind"] != "TrainJob":
         kubernetes_validate.validate(pod_of(manifests.job), version, strict=True)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_pipeline_is_valid_to_the_letter(version: str):
+    manifests = render_pipeline(PIPELINE)
+    for item in (*manifests, pod_of(manifests.job)):
+        kubernetes_validate.validate(item, version, strict=True)
 
 
 @pytest.mark.parametrize("name", [name for name, spec in GOLDEN.items() if spec.operator != "job"])

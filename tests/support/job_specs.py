@@ -13,6 +13,7 @@ from lapa_k8s.parts import (
     Topology,
     Tracking,
 )
+from lapa_k8s.pipeline import PipelineSpec
 from lapa_k8s.spec import JobSpec
 
 CONFIG = "name: demo\nseed: 0\n"
@@ -69,3 +70,8 @@ GOLDEN: dict[str, JobSpec] = {
     "pretrain-trainjob-everything": job_spec(operator="trainjob", **FULL),
 }
 """By file name in `tests/k8s/golden`."""
+
+PIPELINE = PipelineSpec(
+    run="demo", namespace="team", stages=tuple(GOLDEN[name] for name in ("ingest", "laq", "label")), node=SMALL_NODE
+)
+"""Three stages, each of another kind of node."""
