@@ -10,7 +10,7 @@ from lapa_k8s.kinds import JOB, kind_of
 from lapa_k8s.names import PIPELINE_LABEL, STAGE_LABEL, STAGES_ANNOTATION
 from lapa_k8s.pipeline import PIPELINE
 from lapa_k8s.records import Found, list_jobs
-from lapa_k8s.states import FINAL_STATES, JobState, State
+from lapa_k8s.states import FINAL_STATES, JobState, State, true_condition
 
 MADE_BEFORE = "made before"
 NOT_YET = "not submitted yet"
@@ -31,14 +31,22 @@ def is_pipeline(job: Manifest) -> bool:
 
 
 def progress_of(pipeline: Manifest, states: Mapping[str, JobState]) -> list[StageProgress]:
-    """Its stages in order. `states` of jobs by name; a finished job may be gone."""
+    """Its stages in order. `states` of jobs by name.
+
+    A finished job is removed some day: one that is gone has succeeded if a later one is there, or the pipeline is done.
+    """
     listed = json.loads((pipeline["metadata"].get("annotations") or {}).get(STAGES_ANNOTATION) or "[]")
-    found = []
-    for item in listed:
+    is_past = true_condition(pipeline, "Complete") is not None
+    found: list[StageProgress] = []
+    for item in reversed(listed):
         name = item["job"]
-        known = states.get(name) if name else None
-        state = MADE_BEFORE if name is None else str(known.state) if known else NOT_YET
-        found.append(StageProgress(item["stage"], name, state))
+        if name is None:
+            state = MADE_BEFORE
+        elif name in states:
+            state, is_past = str(states[name].state), True
+        else:
+            state = str(State.SUCCEEDED) if is_past else NOT_YET
+        found.insert(0, StageProgress(item["stage"], name, state))
     return found
 
 
@@ -51,7 +59,7 @@ def current_stage(progress: Sequence[StageProgress]) -> StageProgress | None:
 def told(pipeline: JobState, progress: Sequence[StageProgress]) -> JobState:
     """The pipeline's state with the stage that it is at."""
     at = current_stage(progress)
-    if at is None or pipeline.state in (State.SUCCEEDED, State.DELETING):
+    if at is None or pipeline.state in (State.SUCCEEDED, State.SUSPENDED, State.DELETING):
         return pipeline
     number = [item.stage for item in progress].index(at.stage) + 1
     return pipeline._replace(reason=f"stage {number} of {len(progress)}, {at.stage}: {at.state}")

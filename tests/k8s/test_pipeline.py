@@ -179,6 +179,15 @@ def test_progress_names_the_stage_that_it_is_at():
     assert told(JobState(State.RUNNING, "1 pod"), progress).reason == "stage 2 of 3, laq: running"
 
 
+def test_jobs_that_are_removed_after_their_time_are_not_taken_for_jobs_to_come():
+    job = render_pipeline(pipeline()).job
+    at_last = progress_of(job, {STAGES[2].name: JobState(State.RUNNING, "")})
+    assert [item.state for item in at_last] == ["succeeded", "succeeded", "running"]
+    done = {**job, "status": {"conditions": [{"type": "Complete", "status": "True"}]}}
+    assert [item.state for item in progress_of(done, {})] == ["succeeded"] * 3
+    assert [item.state for item in progress_of(job, {})] == ["not submitted yet"] * 3
+
+
 def test_cancelling_stops_the_stage_that_the_pipeline_submitted_and_no_other(fake_api: FakeApi, cluster: Cluster):
     send(cluster, render_pipeline(pipeline()))
     submit(cluster, STAGES[0])  # by somebody else
