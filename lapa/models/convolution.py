@@ -18,13 +18,6 @@ class GroupNorm(nn.GroupNorm):
         return normal.to(features.dtype)
 
 
-def keep_channels_last(module: nn.Module) -> None:
-    """Lay the weights of all convolutions out as their images: a fifth faster on a CPU. Works without real weights."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
-            layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
-
-
 def coordinates(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "1 2 h w"]:
     """x and y of every cell in [-1, 1]: a convolution cannot know where it is."""
     height, width = features.shape[-2:]

@@ -27,7 +27,7 @@ def main() -> None:
     assert isinstance(codebook, torch.nn.Parameter)
     engine.overwrite_rows(codebook, torch.arange(4), torch.zeros(4, 4))
     model.quantizer.initialized.fill_(True)
-    codebooks, revived, perplexities = [], 0.0, []
+    codebooks, revived, perplexities = [], 0.0, [perplexity(engine, task)]
     for step in range(60):
         torch.manual_seed(100 * step + engine.rank)
         batch, _ = moving_blocks(8, seed=10 * step + engine.rank)
@@ -36,8 +36,7 @@ def main() -> None:
         engine.update()
         revived += task.after_update(engine).get("revived_codes", 0.0)
         codebooks.append(codebook.detach().tolist())  # this rank's own copy
-        if step in (0, 59):
-            perplexities.append(perplexity(engine, task))
+    perplexities.append(perplexity(engine, task))
     findings = {"codebooks": codebooks, "revived": revived, "perplexities": perplexities}
     (Path(sys.argv[1]) / f"rank-{engine.rank}.json").write_text(json.dumps(findings))
     engine.close()

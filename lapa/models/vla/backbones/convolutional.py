@@ -13,7 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from lapa.config.vla import ConvolutionalBackbone as ConvolutionalConfig
-from lapa.models.convolution import GroupNorm, coordinates, keep_channels_last
+from lapa.models.convolution import GroupNorm, coordinates
 from lapa.models.images import to_unit
 from lapa.models.vla.backbones.base import Backbone
 from lapa.models.vla.tokens import TokenTable
@@ -59,7 +59,6 @@ class ConvolutionalBackbone(Backbone):
         self.begin = nn.Linear(config.hidden, _RECURRENT_WIDTH)
         self.step = nn.GRUCell(_TOKEN_WIDTH, _RECURRENT_WIDTH)
         self.add = nn.Linear(_RECURRENT_WIDTH, config.hidden)
-        keep_channels_last(self)
 
     def forward(
         self, images: Images, instructions: tuple[str, ...], suffix: Int64[Tensor, "b m"]
