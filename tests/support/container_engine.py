@@ -5,12 +5,13 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 BASE_VARIABLE = "LAPA_BASE_IMAGE"
 """Names the base image, e.g. debian:bookworm-slim; without it one is made by debootstrap, which needs root."""
+IMAGE_VARIABLE = "LAPA_TRAIN_IMAGE"
+"""Names an image that is built already, to test that one."""
 OWN_BASE = "localhost/lapa-test-base:bookworm"
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 SETTINGS = """[containers]
@@ -96,10 +97,11 @@ def pip_options() -> dict[str, str]:
     return {name: value.replace("\\n", " ") for name, value in found if name in PIP_OPTIONS}
 
 
-def as_in_a_pod(container: dict, image: str, mounted: dict[str, Path], writable: Sequence[str]) -> list[str]:
+def as_in_a_pod(container: dict, image: str, mounted: dict[str, Path]) -> list[str]:
     """Words of `podman run` that do to a rendered container what a kubelet would, but for its resources.
 
-    `mounted` are folders of this machine, by mount path, and `writable` the paths of empty volumes.
+    `mounted` are folders of this machine, by mount path. Not podman's tmpfs: its owner and mode are those of the
+    folder underneath, while everybody may write to a pod's empty volumes.
     """
     security = container["securityContext"]
     assert security["readOnlyRootFilesystem"] and security["capabilities"] == {"drop": ["ALL"]}
@@ -108,6 +110,5 @@ def as_in_a_pod(container: dict, image: str, mounted: dict[str, Path], writable:
         "run", "--rm", "--read-only", "--read-only-tmpfs=false", "--cap-drop=all", "--security-opt=no-new-privileges",
         *(f"--env={item['name']}={item['value']}" for item in container["env"]),
         *(f"--volume={folder}:{path}" for path, folder in mounted.items()),
-        *(f"--tmpfs={path}:rw,nosuid,nodev,mode=1777" for path in writable),
         image,
     ]  # fmt: skip
