@@ -16,7 +16,6 @@ from lapa_k8s.rendering.paths import HOME, SCRATCH
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
 SOURCES = {
-    ".dockerignore",
     "README.md",
     "LICENSE",
     "pyproject.toml",
