@@ -150,7 +150,7 @@ def test_motion_is_measured_on_the_chosen_training_episodes(tmp_path: Path) -> N
 
 def test_too_small_a_share_of_labelled_episodes_is_told(tmp_path: Path) -> None:
     dataset = Dataset.open(make_dataset(tmp_path, episodes=2, frames=12))
-    with pytest.raises(DataError, match=r"none of the 2 episodes .* Raise the share"):
+    with pytest.raises(DataError, match=r"share=1e-06 .* raise laq.supervision.share"):
         motion_statistics(dataset, window_seconds=0.2, share=1e-6, validation_share=0.0)
 
 
