@@ -53,7 +53,6 @@ def test_the_tiny_study_survives_being_killed_and_writes_its_table(repository: P
     assert table["failures"] == []
     assert {item["method"] for item in table["codes"]} == {"vpt", "lapa"}
     lapa = next(item for item in table["codes"] if item["method"] == "lapa")
-    assert lapa["perplexity"] >= 1
     assert lapa["floor"] > 0
     made = {name.split("-")[0] for name in after}
     assert made == {"ingest", "laq", "label", "pretrain", "finetune", "evaluate"}
