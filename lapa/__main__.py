@@ -1,18 +1,17 @@
 """`python -m lapa STAGE run.yaml`: what a pod runs under torchrun, and what `lapactl run` runs here."""
 
 import argparse
-import ctypes
 import importlib
 import logging
 import os
-import signal
 import sys
 from collections.abc import Sequence
 
 from lapa.config.load import load_run
 from lapa.config.run import RunConfig
 from lapa.config.stages import STAGES
-from lapa.errors import RESTART_EXIT_CODE, ConfigError, LapaError
+from lapa.errors import ConfigError, LapaError
+from lapa.process import end_process, stop_with_starter
 
 PROGRAMS: dict[str, str] = {
     **{stage: f"lapa.stages.{stage}" for stage in STAGES},
@@ -25,10 +24,6 @@ PROGRAMS: dict[str, str] = {
 }
 """Module of each verb, loaded when it is asked for: `ingest` and `report` do without torch."""
 
-STARTER_VARIABLE = "LAPA_STARTER"
-"""Id of the process that started this one, set where its end is to be this one's too."""
-PR_SET_PDEATHSIG = 1
-
 NEED_NO_RUN = ("doctor",)
 """Verbs about the machine alone."""
 NO_RUN = "-"
@@ -37,7 +32,7 @@ NO_RUN = "-"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one program; the exit code is the error's own. Raises ConfigError where its run is missing."""
-    _stop_with_starter()
+    stop_with_starter()
     options = _parser().parse_args(arguments)
     if options.run is None and options.program not in NEED_NO_RUN:
         raise ConfigError(
@@ -49,16 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     program = importlib.import_module(PROGRAMS[options.program])
     program.main(run, options.arguments)
     return 0
-
-
-def _stop_with_starter() -> None:
-    """Save and end when the process that started us is killed, where it asked for that and Linux can tell."""
-    starter = os.environ.pop(STARTER_VARIABLE, None)  # not for processes of our own
-    if starter is None or sys.platform != "linux":
-        return
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != int(starter):  # it is gone already
-        sys.exit(RESTART_EXIT_CODE)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,7 +67,7 @@ def _configure_logging(run: RunConfig | None) -> None:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        end_process(main())
     except LapaError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        sys.exit(error.exit_code)
+        end_process(error.exit_code)

@@ -13,11 +13,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lapa.__main__ import STARTER_VARIABLE
 from lapa.bench.costs import StageCost, add_cost, read_cost
 from lapa.bench.jobs import Job, static_key
 from lapa.config.stages import StageName
 from lapa.errors import RESTART_EXIT_CODE, LapaError
+from lapa.process import STARTER_VARIABLE
 from lapa.stages.plan import PlannedStage, finished, stage_folder, unchanged
 from lapactl.bench_display import BenchDisplay
 from lapactl.chain import MAX_STARTS, command_of, failure_words, log_file, prepare

@@ -171,13 +171,13 @@ def test_stages_end_with_a_starter_that_is_killed(tmp_path: Path):
 CHILD = """
 import os, pathlib, signal, sys, time
 os.environ["LAPA_STARTER"] = str(os.getppid())
-from lapa.__main__ import _stop_with_starter
+from lapa.process import stop_with_starter
 folder = pathlib.Path(sys.argv[1])
 def stop(*_):
     (folder / "stopped").touch()
     sys.exit(75)
 signal.signal(signal.SIGTERM, stop)
-_stop_with_starter()
+stop_with_starter()
 (folder / "written").write_text(str(os.getpid()))
 (folder / "written").rename(folder / "ready")
 time.sleep(60)

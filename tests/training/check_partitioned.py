@@ -16,6 +16,7 @@ from lapa.config.training import DeepSpeedEngineConfig
 from lapa.models.vla.model import build_vla
 from lapa.models.vla.spec import VlaSpec
 from lapa.models.vla.storage import save_vla, start_finetuning
+from lapa.process import end_process
 from lapa.training.engine import build_engine
 from tests.models.vla.models import some_batch
 from tests.training.partitioned import BATCH, FIT, finetuning, split, train
@@ -78,3 +79,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    end_process(0)

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from lapa.config.training import DeepSpeedEngineConfig
+from lapa.process import end_process
 from lapa.training.checkpoints import Checkpoints
 from lapa.training.deepspeed_engine import DeepSpeedEngine
 from lapa.training.engine import build_engine
@@ -75,3 +76,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    end_process(0)

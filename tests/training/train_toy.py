@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 
 from lapa.config.training import CosineSchedule, DeepSpeedEngineConfig, TorchEngineConfig
+from lapa.process import end_process
 from lapa.training.checkpoints import Checkpoints
 from lapa.training.engine import build_engine
 from lapa.training.fit import fit
@@ -47,3 +48,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    end_process(0)
