@@ -2,13 +2,13 @@
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 from helm_chart import OPERATORS, one, render
+from real_api import program
 
 ALERT_TESTS = sorted((Path(__file__).parent / "alerts").glob("*.yaml"))
 EVERYTHING = ("monitoring.rules.workloads=true",)
@@ -64,22 +64,21 @@ def metrics_of(expression: str) -> set[str]:
 
 @pytest.fixture
 def promtool() -> str:
-    found = shutil.which("promtool")
-    if found is None:
-        pytest.skip("no promtool on the PATH; Debian and Ubuntu have it in the package prometheus")
-    return found
+    return program("promtool", made_by="fetch_promtool.sh", kept_in="promtool")
 
 
 def run(*command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
+@pytest.mark.cluster
 def test_the_rules_are_rules(promtool: str, tmp_path: Path):
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules(*EVERYTHING)))
     done = run(promtool, "check", "rules", "--lint=all", "--lint-fatal", "rules.yaml", folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.cluster
 def test_the_check_notices_a_rule_that_is_none(promtool: str, tmp_path: Path):
     broken = rules(*EVERYTHING)["groups"][0]["rules"][0]["expr"].rstrip()[:-1]
     group = {"name": "broken", "rules": [{"record": "a:b", "expr": broken}]}
@@ -87,6 +86,7 @@ def test_the_check_notices_a_rule_that_is_none(promtool: str, tmp_path: Path):
     assert run(promtool, "check", "rules", "rules.yaml", folder=tmp_path).returncode != 0
 
 
+@pytest.mark.cluster
 @pytest.mark.parametrize("path", ALERT_TESTS, ids=lambda path: path.stem)
 def test_alerts_fire_when_they_should_and_only_then(path: Path, promtool: str, tmp_path: Path):
     # One signal per file: the two ways to see a stalled job have one name.

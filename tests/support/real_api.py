@@ -62,14 +62,14 @@ def running_real_api(folder: Path) -> Iterator[dict[str, Path]]:
             process.wait(timeout=30)
 
 
-def program(name: str) -> str:
-    """Path of a server. Skips the test without it; in CI, which sets CI, fails."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lapa" / "kubernetes"
+def program(name: str, *, made_by: str = "build_kubernetes.sh", kept_in: str = "kubernetes") -> str:
+    """Path of a program. Skips the test without it; in CI, which sets CI, fails."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lapa" / kept_in
     folders = [os.environ.get("KUBEBUILDER_ASSETS", ""), *os.environ["PATH"].split(os.pathsep)]
     found = shutil.which(name, path=os.pathsep.join([*folders, str(Path(sys.executable).parent), str(cache)]))
     if found is None:
         say = pytest.fail if os.environ.get("CI") else pytest.skip
-        say(f"no {name}: set LAPA_TEST_KUBECONFIG or KUBEBUILDER_ASSETS, or run tests/cluster/build_kubernetes.sh")
+        say(f"no {name}: put it on the PATH or into KUBEBUILDER_ASSETS, or run tests/cluster/{made_by}")
     return str(found)
 
 
