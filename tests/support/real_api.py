@@ -53,8 +53,9 @@ def running_real_api(folder: Path) -> Iterator[dict[str, Path]]:
         for name, command in (("etcd", etcd), ("api", api)):
             with (folder / f"{name}.log").open("wb") as log:
                 running.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT))
-        _wait_until_ready(f"https://127.0.0.1:{api_port}/readyz", folder / "api.log")
-        yield {user: _kubeconfig(folder, user, api_port) for user in ("admin", "stranger")}
+        server = f"https://127.0.0.1:{api_port}"
+        wait_until_ready(server, folder / "api.log")
+        yield {user: write_kubeconfig(folder, user, server) for user in ("admin", "stranger")}
     finally:
         for process in reversed(running):
             process.terminate()
@@ -73,8 +74,9 @@ def program(name: str, *, made_by: str = "build_kubernetes.sh", kept_in: str = "
     return str(found)
 
 
-def _kubeconfig(folder: Path, user: str, port: int) -> Path:
-    cluster = {"server": f"https://127.0.0.1:{port}", "certificate-authority": str(folder / "certs" / "apiserver.crt")}
+def write_kubeconfig(folder: Path, user: str, server: str) -> Path:
+    """For a user of the server at that URL, whose certificates are in the folder."""
+    cluster = {"server": server, "certificate-authority": str(folder / "certs" / "apiserver.crt")}
     path = folder / f"kubeconfig-{user}"
     config = {
         "apiVersion": "v1",
@@ -88,10 +90,11 @@ def _kubeconfig(folder: Path, user: str, port: int) -> Path:
     return path
 
 
-def _wait_until_ready(url: str, log: Path) -> None:
+def wait_until_ready(server: str, log: Path) -> None:
+    """Raises TimeoutError with the end of its log."""
     trusting = ssl.create_default_context()
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE  # its certificate is of a minute ago
-    request = urllib.request.Request(url, headers={"Authorization": "Bearer admin-token"})
+    request = urllib.request.Request(f"{server}/readyz", headers={"Authorization": "Bearer admin-token"})
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         try:
