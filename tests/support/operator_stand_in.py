@@ -1,5 +1,6 @@
 """A STAND-IN for the operators: ends every job of ours on a real API server, since no kubelet and no operator runs
-there. It says what an operator would say in the job's status, and nothing about pods.
+there. It says what an operator would say in the job's status, and nothing about pods; `training_operator` is the one
+that makes pods.
 """
 
 import threading
