@@ -15,6 +15,7 @@
     │   └── LossNotFinite      the loss became NaN or infinite
     ├── PolicyError            a bundle is damaged, or an action leaves its bounds
     ├── TrackingError          the tracking server refused, or stayed away too long
+    ├── ServingError           a policy server cannot start, stayed away, or refused a request
     └── MissingDependency      an optional package or system library is not installed
 
 A message carries the value, the rule and the next move. Each class names the exit code that
@@ -100,6 +101,12 @@ class MissingDependency(LapaError):
     """An optional package or system library is not installed."""
 
     exit_code = 8
+
+
+class ServingError(LapaError):
+    """A policy server cannot start, stayed away for too long, or refused a request."""
+
+    exit_code = 9
 
 
 RESTART_EXIT_CODE = 75

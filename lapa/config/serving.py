@@ -1,0 +1,71 @@
+"""How a policy server serves one bundle. Holds no secret: the token comes from a file or the environment."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from lapa.config.base import Config
+
+TOKEN_VARIABLE = "LAPA_SERVER_TOKEN"
+"""Environment variable that holds the token where there is no token file."""
+
+MIB = 2**20
+
+
+class ServingConfig(Config):
+    """Everything that `python -m lapa serve` is told."""
+
+    bundle: str
+    """URL of the policy bundle: a local folder, `s3://…`."""
+    name: str = ""
+    """What the model is called in replies and metrics; the bundle folder's name by default."""
+    version: str = ""
+    """Its version in the registry, as replies and metrics give it."""
+    expected_digest: str = ""
+    """Digest that the bundle must have (or begin with); another one is not served."""
+    device: str | None = None
+    """`cpu`, `cuda`, …; the accelerator when there is one and none is given."""
+    seed: int = 0
+    """Of the noise that flow heads start from."""
+    is_compiled: bool = False
+    """Compile the model for batches of every size up to `max_batch` before the server is ready."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    """0 for any free one; the log says which."""
+    token_file: str | None = None
+    """File with one accepted token a line; several while one replaces another."""
+    is_open: bool = False
+    """Serve without any token on addresses that other machines reach. Without it, that is refused."""
+    has_open_metrics: bool = False
+    """`/metrics` asks for no token, for scrapers that have none."""
+
+    max_batch: int = Field(16, ge=1)
+    """Robots whose requests are answered by one forward pass."""
+    queue: int = Field(64, ge=1)
+    """Requests that may wait; one more is refused with 429."""
+    deadline_seconds: float = Field(5.0, gt=0)
+    """After so long a request is refused with 504: an action for what the robot saw then is stale."""
+    bounds: Literal["clamp", "refuse"] = "clamp"
+    """What happens to an action outside the range of the bundle's action space; counted either way."""
+
+    image_key: str = ""
+    """Field of the observation that holds the policy's camera, where the usual names do not say it."""
+    state_key: str = ""
+    """Field of the observation that holds proprioception, where the usual names do not say it."""
+    max_request_bytes: int = Field(16 * MIB, ge=1024)
+    max_image_pixels: int = Field(4096 * 4096, ge=1)
+    """Of one image, once decoded."""
+    max_sessions: int = Field(64, ge=1)
+    """Websockets that are open at a time."""
+    header_seconds: float = Field(10.0, gt=0)
+    """A connection that has not sent a whole request head by then is closed."""
+    body_seconds: float = Field(30.0, gt=0)
+    """A request whose body is not there by then is refused with 408."""
+
+    warmups: int = Field(2, ge=1)
+    """Inferences on a made-up observation before the server is ready."""
+    drain_seconds: float = Field(0.0, ge=0)
+    """After SIGTERM: how long requests are still taken while readiness is off, so that routers look elsewhere."""
+    grace_seconds: float = Field(30.0, gt=0)
+    """After that: how long what is under way may take."""
