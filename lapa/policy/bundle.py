@@ -5,8 +5,6 @@ policy.json     schema version, action space, lineage, licences, the resolved ru
 manifest.json   SHA-256 of every other file; written last
 """
 
-import hashlib
-import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,14 +14,9 @@ import torch
 
 from lapa import files
 from lapa.errors import PolicyError
-from lapa.models.storage import file_digest
 from lapa.models.vla.storage import load_vla, load_vla_spec
+from lapa.policy.manifest import MODEL_FOLDER, POLICY_FILE, SCHEMA_VERSION, read_manifest, verify_bundle, write_manifest
 from lapa.policy.policy import Policy
-
-SCHEMA_VERSION = 1
-MODEL_FOLDER = "model"
-POLICY_FILE = "policy.json"
-MANIFEST_FILE = "manifest.json"
 
 
 def export_bundle(
@@ -57,9 +50,7 @@ def export_bundle(
             "run": dict(resolved_run),
         },
     )
-    manifest = {"schema_version": SCHEMA_VERSION, "files": _digests(folder)}
-    files.write_json(str(folder / MANIFEST_FILE), manifest)
-    return _bundle_digest(manifest)
+    return write_manifest(folder)
 
 
 def load_bundle(url: str, *, device: str | None = None, seed: int = 0) -> Policy:
@@ -67,44 +58,10 @@ def load_bundle(url: str, *, device: str | None = None, seed: int = 0) -> Policy
 
     `device`: `cpu`, `cuda`, …; the accelerator when there is one and none is given.
     """
-    if not files.exists(files.join(url, MANIFEST_FILE)):
-        raise PolicyError(f"{url} holds no {MANIFEST_FILE}: the export did not finish, or this is no policy bundle.")
+    read_manifest(url)  # before a large folder is copied that is no bundle
     with tempfile.TemporaryDirectory(prefix="lapa-bundle-") as cache:
         folder = files.local_copy(url, Path(cache))
-        digest = verify(folder, url)
+        digest = verify_bundle(str(folder), shown=url)
         model = load_vla(str(folder / MODEL_FOLDER))
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return Policy(model, digest=digest, device=chosen, seed=seed)
-
-
-def read_policy_card(url: str) -> dict[str, Any]:
-    """What `policy.json` says, without loading the model."""
-    return dict(files.read_json(files.join(url, POLICY_FILE)))
-
-
-def verify(folder: Path, url: str) -> str:
-    """The bundle's digest, once every file has the digest its manifest names. `url` is for the message."""
-    manifest = json.loads((folder / MANIFEST_FILE).read_bytes())
-    if manifest.get("schema_version") != SCHEMA_VERSION:
-        raise PolicyError(
-            f"{url} has schema version {manifest.get('schema_version')}, this version reads {SCHEMA_VERSION}. "
-            "Export the policy again, or use the matching version of lapa."
-        )
-    named, found = manifest["files"], _digests(folder)
-    for path in sorted(named.keys() | found.keys()):
-        if named.get(path) == found.get(path):
-            continue
-        fault = "is missing" if path not in found else "is not in the manifest" if path not in named else "was altered"
-        raise PolicyError(f"{path} in {url} {fault}. Copy the bundle again, or export it again from its training run.")
-    return _bundle_digest(manifest)
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file but the manifest, by its path inside the folder."""
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    named = {path.relative_to(folder).as_posix(): path for path in paths}
-    return {name: file_digest(path) for name, path in named.items() if name != MANIFEST_FILE}
-
-
-def _bundle_digest(manifest: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()

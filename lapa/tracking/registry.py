@@ -27,6 +27,10 @@ VLA_MODEL = "lapa-vla"
 POLICY_MODEL = "lapa-policy"
 DIGEST_TAG = "lapa.digest"
 INPUTS_TAG = "lapa.inputs"
+URL_TAG = "lapa.url"
+"""Where the files were exported to after the version had been registered; MLflow never changes a source."""
+LEDGER_SUFFIX = ".promotions"
+"""Of the model whose versions are the promotions of another one (`lapa.tracking.ledger`); no model to deploy."""
 ALIAS_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,254}")
 RESERVED_ALIASES = re.compile(r"latest|v\d+")
 
@@ -47,6 +51,11 @@ class ModelVersion:
     @property
     def digest(self) -> str:
         return self.tags.get(DIGEST_TAG, "")
+
+    @property
+    def url(self) -> str:
+        """Where its files are now: where `export` put them last, else where they were made."""
+        return self.tags.get(URL_TAG) or self.source
 
     @property
     def inputs(self) -> dict[str, dict[str, str]]:
@@ -81,7 +90,8 @@ class Registry:
     stays away for `wait_seconds`."""
 
     def __init__(self, uri: str, *, wait_seconds: float = 60.0) -> None:
-        self._uri, self._wait = uri, wait_seconds
+        self.uri = uri
+        self._wait = wait_seconds
         self._client = open_client(uri)
 
     @classmethod
@@ -108,18 +118,13 @@ class Registry:
         from never changes.
         """
         verify(source_url)
-        self._ensure(name)
         if known := self.find(name, digest=digest):
             logger.info("registered name=%s version=%d digest=%s already", name, known.version, digest[:12])
             self.set_tags(name, known.version, {k: v for k, v in (tags or {}).items() if k not in known.tags})
             return self.get(name, known.version)
         every_tag = {**(tags or {}), DIGEST_TAG: digest, INPUTS_TAG: json.dumps(inputs, sort_keys=True)}
         try:
-            made = self._ask(
-                lambda: self._client.create_model_version(
-                    name, source_url, run_id=run_id or None, tags=every_tag, description=description or None
-                )
-            )
+            version = self.append(name, source_url, run_id=run_id, tags=every_tag, description=description)
         except TrackingError as error:
             if "://" not in source_url or source_url.startswith("file:"):
                 raise TrackingError(
@@ -127,12 +132,26 @@ class Registry:
                     "set work_url to an object store, or leave tracking.uri unset to use the embedded store."
                 ) from error
             raise
-        logger.info("registered name=%s version=%s digest=%s", name, made.version, digest[:12])
-        return self.get(name, int(made.version))
+        logger.info("registered name=%s version=%d digest=%s", name, version, digest[:12])
+        return self.get(name, version)
+
+    def append(
+        self, name: str, source_url: str, *, tags: Mapping[str, str], run_id: str | None = None, description: str = ""
+    ) -> int:
+        """Add a version whatever there is, and give its number. The server numbers versions one after the other,
+        and no two alike: whoever adds at the same time gets another number."""
+        self._ensure(name)
+        made = self._ask(
+            lambda: self._client.create_model_version(
+                name, source_url, run_id=run_id or None, tags=dict(tags), description=description or None
+            )
+        )
+        return int(made.version)
 
     def names(self) -> list[str]:
         """Every registered model's name."""
-        return sorted(model.name for model in self._ask(lambda: _pages(self._client.search_registered_models)))
+        found = [model.name for model in self._ask(lambda: _pages(self._client.search_registered_models))]
+        return sorted(name for name in found if not name.endswith(LEDGER_SUFFIX))
 
     def list_models(self, name: str | None = None) -> list[ModelVersion]:
         """Versions of one model, or of all; by name, newest first."""
@@ -157,6 +176,10 @@ class Registry:
             return None
         return self._version(min(raws, key=lambda raw: int(raw.version)), self._aliases(name))
 
+    def aliases(self, name: str) -> dict[str, int]:
+        """Versions by alias."""
+        return self._aliases(name)
+
     def set_alias(self, name: str, alias: str, version: int) -> None:
         """Point an alias at a version; it leaves the one it had."""
         if not ALIAS_PATTERN.fullmatch(alias) or RESERVED_ALIASES.fullmatch(alias):
@@ -166,6 +189,10 @@ class Registry:
             )
         self._ask(lambda: self._client.set_registered_model_alias(name, alias, str(version)))
         logger.info("alias name=%s alias=%s version=%d", name, alias, version)
+
+    def remove_alias(self, name: str, alias: str) -> None:
+        """Nothing happens where there is none."""
+        self._ask(lambda: self._client.delete_registered_model_alias(name, alias))
 
     def set_tags(self, name: str, version: int, tags: Mapping[str, str]) -> None:
         """Add tags to a version: gate verdicts, who approved."""
@@ -221,11 +248,11 @@ class Registry:
             except Exception as error:
                 if is_refusal(error):
                     raise TrackingError(
-                        f"The registry {self._uri} refused: {brief(error)}. `lapactl models list` shows what there is."
+                        f"The registry {self.uri} refused: {brief(error)}. `lapactl models list` shows what there is."
                     ) from error
                 if time.monotonic() + pause > deadline:
                     raise TrackingError(
-                        f"The registry {self._uri} stayed away for {self._wait:.0f} s: {brief(error)}. "
+                        f"The registry {self.uri} stayed away for {self._wait:.0f} s: {brief(error)}. "
                         "Check tracking.uri and that the server runs, then repeat the command: it is safe to."
                     ) from error
                 time.sleep(pause)

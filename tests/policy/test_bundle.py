@@ -9,7 +9,8 @@ from lapa.config.vla import BinnedHead, FlowHead, L1Head
 from lapa.data.resize import resize
 from lapa.errors import PolicyError
 from lapa.models.vla.storage import save_vla
-from lapa.policy.bundle import export_bundle, load_bundle, read_policy_card
+from lapa.policy.bundle import export_bundle, load_bundle
+from lapa.policy.manifest import read_policy_card
 from lapa.policy.policy import Policy, frames_to_images
 from lapa.types.episodes import Observation
 from tests.models.vla.models import seeded, small_convolutional, some_batch, spec_of, tiny_backbone
