@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from einops import rearrange
+from jaxtyping import Float32
 from torch import Tensor
 
 from lapa.data.resize import resize
@@ -28,8 +29,9 @@ class Policy:
         self.digest, self.device = digest, torch.device(device)
         self.model = model.to(self.device).eval()
         self._generator = torch.Generator().manual_seed(seed)
-        self._low = np.array([dimension.min for dimension in self.space.dimensions])
-        self._high = np.array([dimension.max for dimension in self.space.dimensions])
+        self.low = np.array([dimension.min for dimension in self.space.dimensions])
+        self.high = np.array([dimension.max for dimension in self.space.dimensions])
+        """The range of each action dimension that was recorded: what `act` keeps to."""
 
     @property
     def horizon(self) -> int:
@@ -42,18 +44,25 @@ class Policy:
 
         PolicyError when an observation lacks what the policy looks at, or when an action is no number.
         """
+        return [
+            ActionChunk(actions=chunk, policy_digest=self.digest)
+            for chunk in self._checked(self.propose(observations, instructions))
+        ]
+
+    def propose(self, observations: Sequence[Observation], instructions: Sequence[str]) -> Float32[np.ndarray, "b k a"]:
+        """What the model answers, in the robot's own units, neither checked nor brought into range: whoever calls
+        this does both, row by row, and counts what it finds. PolicyError when an observation lacks something."""
         if len(observations) != len(instructions):
             raise PolicyError(
                 f"{len(observations)} observations came with {len(instructions)} instructions; send one for each."
             )
         if not observations:
-            return []
+            return np.zeros((0, self.horizon, self.space.size), dtype=np.float32)
         images = frames_to_images([observation.image for observation in observations], self.spec).to(self.device)
         actions = self.model.predict_actions(
             images, tuple(instructions), self._proprioception(observations), self._generator
         )
-        checked = self._checked(actions.float().cpu().numpy())
-        return [ActionChunk(actions=chunk, policy_digest=self.digest) for chunk in checked]
+        return actions.float().cpu().numpy()
 
     def _proprioception(self, observations: Sequence[Observation]) -> Tensor | None:
         wanted = self.spec.proprioception_dims
@@ -76,7 +85,7 @@ class Policy:
                 "damaged or training diverged: evaluate the bundle before using it again."
             )
         # Regressed actions can overshoot; the robot was never shown to survive what lies beyond the data.
-        return np.clip(actions, self._low, self._high).astype(np.float32)
+        return np.clip(actions, self.low, self.high).astype(np.float32)
 
 
 def frames_to_images(frames: Sequence[np.ndarray], spec: VlaSpec) -> Images:
