@@ -30,7 +30,7 @@ def running_real_api(folder: Path) -> Iterator[dict[str, Path]]:
     if named := os.environ.get("LAPA_TEST_KUBECONFIG"):
         yield {"admin": Path(named)}
         return
-    etcd_port, peer_port, api_port = (_free_port() for _ in range(3))
+    etcd_port, peer_port, api_port = (free_port() for _ in range(3))
     etcd_url, peer_url = f"http://127.0.0.1:{etcd_port}", f"http://127.0.0.1:{peer_port}"
     key = folder / "sa.key"
     subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
@@ -105,7 +105,7 @@ def wait_until_ready(server: str, log: Path) -> None:
     raise TimeoutError(f"kube-apiserver is not ready after {START_SECONDS} s:\n{log.read_text()[-2000:]}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
