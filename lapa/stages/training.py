@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
@@ -15,9 +16,10 @@ from lapa.models.storage import model_digest
 from lapa.stages.context import Stage
 from lapa.stages.results import Artifact
 from lapa.training.checkpoints import Checkpoints
-from lapa.training.engine import build_engine
+from lapa.training.engine import Engine, build_engine
 from lapa.training.fit import FitResult, fit
 from lapa.training.hooks import Hook, MetricsHook, ProgressHook
+from lapa.training.metrics_server import served_metrics
 from lapa.training.task import Task
 from lapa.types.batches import Batch
 
@@ -34,41 +36,56 @@ def train(
 ) -> tuple[FitResult, Artifact]:
     """Train to the end, resuming from the stage's own checkpoint, and leave the model in `model/`."""
     run = stage.run
-    engine = build_engine(build_model, run.engine, config, seed=run.seed)
-    try:
-
-        def batches(start_step: int) -> Iterator[Batch]:
-            return training_batches(
-                dataset,
-                spec,
-                stream,
-                batch_size=config.batch_size,
-                seed=run.seed,
-                start_step=start_step,
-                rank=engine.rank,
-                world_size=engine.world_size,
+    with served_metrics() as watchers:
+        engine = build_engine(build_model, run.engine, config, seed=run.seed)
+        try:
+            checkpoints = Checkpoints(
+                files.join(stage.folder, "checkpoints"),
+                keep=config.keep_checkpoints,
+                resolved_run=run.model_dump(mode="json"),
             )
+            streams = Streams(dataset=dataset, spec=spec, stream=stream, config=config, engine=engine, seed=run.seed)
+            hooks = [*_hooks(stage), *watchers]
+            result = fit(task, engine, streams.batches, streams.held_out, config, checkpoints, hooks, seed=run.seed)
+            return result, _keep_model(stage, checkpoints)
+        finally:
+            engine.close()
 
-        def held_out() -> Iterable[Batch]:
-            return validation_batches(
-                dataset,
-                spec,
-                stream,
-                batch_size=config.batch_size,
-                rank=engine.rank,
-                world_size=engine.world_size,
-                max_batches=config.validation_batches,
-            )
 
-        checkpoints = Checkpoints(
-            files.join(stage.folder, "checkpoints"),
-            keep=config.keep_checkpoints,
-            resolved_run=run.model_dump(mode="json"),
+@dataclass(frozen=True, kw_only=True)
+class Streams:
+    """What one rank reads."""
+
+    dataset: Dataset
+    spec: SampleSpec
+    stream: StreamConfig
+    config: FitConfig
+    engine: Engine
+    seed: int
+
+    def batches(self, start_step: int) -> Iterator[Batch]:
+        """Endless, this rank's share of each global batch from a step on."""
+        return training_batches(
+            self.dataset,
+            self.spec,
+            self.stream,
+            batch_size=self.config.batch_size,
+            seed=self.seed,
+            start_step=start_step,
+            rank=self.engine.rank,
+            world_size=self.engine.world_size,
         )
-        result = fit(task, engine, batches, held_out, config, checkpoints, _hooks(stage), seed=run.seed)
-        return result, _keep_model(stage, checkpoints)
-    finally:
-        engine.close()
+
+    def held_out(self) -> Iterable[Batch]:
+        return validation_batches(
+            self.dataset,
+            self.spec,
+            self.stream,
+            batch_size=self.config.batch_size,
+            rank=self.engine.rank,
+            world_size=self.engine.world_size,
+            max_batches=self.config.validation_batches,
+        )
 
 
 def _keep_model(stage: Stage, checkpoints: Checkpoints) -> Artifact:

@@ -13,7 +13,7 @@ from lapa.config.training import FitConfig
 from lapa.errors import LossNotFinite
 from lapa.training.checkpoints import Checkpoints
 from lapa.training.engine import Engine
-from lapa.training.hooks import Hook, StepReport
+from lapa.training.hooks import Hook, Hooks, StepReport
 from lapa.training.seeding import mix
 from lapa.training.signals import Interrupted, StopSignals
 from lapa.training.task import Task
@@ -53,33 +53,26 @@ def fit(
     when the loss or the gradient is no number.
     """
     checkpoints.restore(engine, task)
+    told = Hooks(hooks)
     result = finished_before(checkpoints, config)
     if result is None and engine.step >= config.steps:
-        return untrained(task, engine, validation, checkpoints, hooks, seed=seed)
+        return untrained(task, engine, validation, checkpoints, told, seed=seed)
     stream, watch = batches(engine.step), Watch(engine, config)
-    with StopSignals() as signals:
+    with StopSignals() as signals, told.told_of_failure():
         while result is None:
-            batch = watch.wait_for(stream)
-            torch.manual_seed(mix(seed, engine.step, engine.rank))
-            losses = accumulate(task, engine, batch, config.micro_batch_size)
-            gradient_norm = engine.update()
-            watch.note(batch, losses, gradient_norm, task.after_update(engine))
-
+            update(task, engine, stream, watch, seed=seed)
+            told.after_update(engine.step)
             done = engine.step >= config.steps
             if done or engine.step % config.log_every == 0:
-                report = watch.report()
-                for hook in hooks:
-                    hook.after_step(report)
+                told.after_step(watch.report())
             if done or engine.step % config.validate_every == 0:
-                result = validate(task, engine, validation, hooks, seed=seed, done=done)
+                result = validate(task, engine, validation, told, seed=seed, done=done)
             interrupted, save = engine.any_of(
                 signals.received is not None, engine.rank == 0 and checkpoints.is_due(engine.step, config)
             )
             if result or interrupted or save:
                 watch.check_finite()
-                if url := checkpoints.save(engine, task, finished=vars(result) if result else None):
-                    for hook in hooks:
-                        hook.after_checkpoint(engine.step, url)
+                keep(task, engine, checkpoints, told, result)
             if interrupted:
                 raise Interrupted(engine.step)
     return result
@@ -90,17 +83,21 @@ def untrained(
     engine: Engine,
     validation: Callable[[], Iterable[Batch]],
     checkpoints: Checkpoints,
-    hooks: Sequence[Hook],
+    told: Hook,
     *,
     seed: int,
 ) -> FitResult:
     """With 0 steps: judge what training would start from, and keep it."""
-    result = validate(task, engine, validation, hooks, seed=seed, done=True)
+    result = validate(task, engine, validation, told, seed=seed, done=True)
     assert result is not None, "validation ends training when it is told that training is done"
-    if url := checkpoints.save(engine, task, finished=vars(result)):
-        for hook in hooks:
-            hook.after_checkpoint(engine.step, url)
+    keep(task, engine, checkpoints, told, result)
     return result
+
+
+def keep(task: Task, engine: Engine, checkpoints: Checkpoints, told: Hook, result: FitResult | None) -> None:
+    """Save this step, with the result when training ends here."""
+    if url := checkpoints.save(engine, task, finished=vars(result) if result else None):
+        told.after_checkpoint(engine.step, url)
 
 
 def finished_before(checkpoints: Checkpoints, config: FitConfig) -> FitResult | None:
@@ -109,6 +106,15 @@ def finished_before(checkpoints: Checkpoints, config: FitConfig) -> FitResult | 
         return None
     result = FitResult(**checkpoints.finished)
     return result if result.stopped or result.step >= config.steps else None
+
+
+def update(task: Task, engine: Engine, stream: Iterator[Batch], watch: "Watch", *, seed: int) -> None:
+    """One optimizer update with the next batch."""
+    batch = watch.wait_for(stream)
+    torch.manual_seed(mix(seed, engine.step, engine.rank))
+    losses = accumulate(task, engine, batch, watch.config.micro_batch_size)
+    gradient_norm = engine.update()
+    watch.note(batch, losses, gradient_norm, task.after_update(engine))
 
 
 def accumulate(task: Task, engine: Engine, batch: Batch, micro_batch_size: int | None) -> dict[str, Tensor]:
@@ -142,7 +148,7 @@ def validate(
     task: Task,
     engine: Engine,
     validation: Callable[[], Iterable[Batch]],
-    hooks: Sequence[Hook],
+    told: Hook,
     *,
     seed: int,
     done: bool,
@@ -157,8 +163,7 @@ def validate(
     names = sorted(metrics)
     values = engine.broadcast(torch.tensor([metrics[name] for name in names], dtype=torch.float64)).tolist()
     metrics = dict(zip(names, values, strict=True))
-    for hook in hooks:
-        hook.after_validation(engine.step, metrics)
+    told.after_validation(engine.step, metrics)
     stopped = task.should_stop(metrics)
     if stopped:
         logger.info("event=stopped-early step=%d reason=%s", engine.step, stopped)
@@ -223,8 +228,15 @@ class Watch:
             gradient_norm=float(self.gradient_norm),
             samples_per_second=self.samples / seconds,
             data_wait_share=self.waited / seconds,
+            data_wait_seconds=self._waits(),
             seconds=now - self.started,
             numbers=self.numbers,
         )
         self.numbers, self.samples, self.waited, self.reported = {}, 0, 0.0, now
         return report
+
+    def _waits(self) -> tuple[float, ...]:
+        """Of every rank. Collective."""
+        waits = torch.zeros(self.engine.world_size, device=self.engine.device)
+        waits[self.engine.rank] = self.waited
+        return tuple(self.engine.reduce_sum(waits).tolist())

@@ -1,10 +1,12 @@
 """Who wants to know how training goes. A hook receives reports and owns what it needs."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from lapa.errors import TrainingError
 from lapa.tracking.progress import report_progress
 
 logger = logging.getLogger(__name__)
@@ -24,7 +26,9 @@ class StepReport:
     samples_per_second: float
     """Over all ranks, since the last report."""
     data_wait_share: float
-    """Share of the time since the last report that was spent waiting for batches."""
+    """Share of the time since the last report that was spent waiting for batches. This rank's own."""
+    data_wait_seconds: tuple[float, ...]
+    """The same time, of every rank: one that waits makes all others wait for it in the next collective."""
     seconds: float
     """Since the loop started in this process."""
     numbers: dict[str, float] = field(default_factory=dict)
@@ -34,6 +38,9 @@ class StepReport:
 class Hook:
     """Reacts to reports; every reaction is optional. Called on every rank it was given to."""
 
+    def after_update(self, step: int) -> None:
+        """An update was made: every one, so this must cost nothing."""
+
     def after_step(self, report: StepReport) -> None:
         """An update was logged."""
 
@@ -42,6 +49,45 @@ class Hook:
 
     def after_checkpoint(self, step: int, url: str) -> None:
         """A complete checkpoint exists at `url`."""
+
+    def after_failure(self, error: TrainingError) -> None:
+        """Training cannot go on; on every rank alike."""
+
+
+class Hooks(Hook):
+    """Several as one, told in their order."""
+
+    def __init__(self, hooks: Sequence[Hook]) -> None:
+        self.hooks = tuple(hooks)
+
+    def after_update(self, step: int) -> None:
+        for hook in self.hooks:
+            hook.after_update(step)
+
+    def after_step(self, report: StepReport) -> None:
+        for hook in self.hooks:
+            hook.after_step(report)
+
+    def after_validation(self, step: int, metrics: Mapping[str, float]) -> None:
+        for hook in self.hooks:
+            hook.after_validation(step, metrics)
+
+    def after_checkpoint(self, step: int, url: str) -> None:
+        for hook in self.hooks:
+            hook.after_checkpoint(step, url)
+
+    def after_failure(self, error: TrainingError) -> None:
+        for hook in self.hooks:
+            hook.after_failure(error)
+
+    @contextmanager
+    def told_of_failure(self) -> Iterator[None]:
+        """Inside, a TrainingError is told before it goes on."""
+        try:
+            yield
+        except TrainingError as error:
+            self.after_failure(error)
+            raise
 
 
 class MetricsSink(Protocol):

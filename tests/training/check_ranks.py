@@ -35,12 +35,16 @@ def build(stage: int, **changes: object) -> DeepSpeedEngine:
 
 
 def train(engine: DeepSpeedEngine, url: str, **changes: object) -> dict[int, float]:
-    losses = Losses()
+    waits: list[tuple[float, ...]] = []
+    losses = Losses(react=lambda report: waits.append(report.data_wait_seconds))
     checkpoints = Checkpoints(url, 5, {})
     batches = stream(engine.rank, engine.world_size)
     config = fit_config(**(SETTINGS | changes))
     result = fit(ToyTask(), engine, batches, held_out, config, checkpoints, [losses], seed=5)
     assert result.metrics["rank"] == 0, "validation metrics must be rank 0's on every rank"
+    seen = torch.tensor(waits)
+    assert seen.shape == (len(losses.values), engine.world_size) and bool((seen > 0).all()), "every rank waits for data"
+    assert torch.equal(engine.broadcast(seen), seen), "all ranks know how long each of them waited"
     return losses.values
 
 
