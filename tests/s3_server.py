@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,12 +38,18 @@ class S3Server:
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """The server, with the AWS variables of this process and its children pointing at it."""
+    with running_s3(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@contextmanager
+def running_s3(folder: Path, address: str = "127.0.0.1") -> Iterator[S3Server]:
+    """The same, at an address of this machine."""
     weed = shutil.which("weed") or shutil.which("weed", path=str(Path(sys.executable).parent))
     if weed is None:
         pytest.skip("no SeaweedFS; install the dev extra")
-    folder = tmp_path_factory.mktemp("s3")
     server = S3Server(endpoint="", access_key="test-key", secret_key="test-secret")
-    command, endpoint = _command(weed, folder, server)
+    command, endpoint = _command(weed, folder, server, address)
     server = S3Server(endpoint=endpoint, access_key=server.access_key, secret_key=server.secret_key)
     with (folder / "log.txt").open("wb") as log, pytest.MonkeyPatch.context() as environment:
         environment.setenv("AWS_ENDPOINT_URL", endpoint)
@@ -59,7 +66,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
             process.wait(timeout=30)
 
 
-def _command(weed: str, folder: Path, server: S3Server) -> tuple[list[str], str]:
+def _command(weed: str, folder: Path, server: S3Server, address: str) -> tuple[list[str], str]:
     identity = {
         "name": "admin",
         "credentials": [{"accessKey": server.access_key, "secretKey": server.secret_key}],
@@ -67,31 +74,31 @@ def _command(weed: str, folder: Path, server: S3Server) -> tuple[list[str], str]
     }
     config = folder / "s3.json"
     config.write_text(json.dumps({"identities": [identity]}))
-    ports = dict(zip(("s3", "master", "volume", "filer"), _free_ports(4), strict=True))
-    command = [weed, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"]
+    ports = dict(zip(("s3", "master", "volume", "filer"), _free_ports(4, address), strict=True))
+    command = [weed, "server", f"-dir={folder}", f"-ip={address}", f"-ip.bind={address}", "-filer", "-s3"]
     command += [f"-s3.port={ports['s3']}", f"-s3.config={config}", f"-master.port={ports['master']}"]
     command += [f"-volume.port={ports['volume']}", f"-filer.port={ports['filer']}"]
     # The catalogs listen on fixed ports, which a second server on this machine would not get.
     command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.volumeSizeLimitMB=64", "-volume.max=0"]
-    return command, f"http://127.0.0.1:{ports['s3']}"
+    return command, f"http://{address}:{ports['s3']}"
 
 
-def _free_ports(count: int) -> list[int]:
+def _free_ports(count: int, address: str) -> list[int]:
     """Ports that are free together with their gRPC ports."""
     found: list[int] = []
     start = 12_000 + os.getpid() * 7 % 8_000
     for port in range(start, start + 2_000):
-        if _is_free(port) and _is_free(port + GRPC_OFFSET):
+        if _is_free(address, port) and _is_free(address, port + GRPC_OFFSET):
             found.append(port)
         if len(found) == count:
             return found
     raise RuntimeError("no free ports for the S3 server")
 
 
-def _is_free(port: int) -> bool:
+def _is_free(address: str, port: int) -> bool:
     with socket.socket() as probe:
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((address, port))
         except OSError:
             return False
     return True
