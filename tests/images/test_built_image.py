@@ -1,14 +1,12 @@
 """The image, built and used as a cluster uses it: no root, a read-only root file system, the manifests' own volumes."""
 
 import json
-import os
-import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
 import yaml
-from container_engine import IMAGE_VARIABLE, Podman, as_in_a_pod, missing_programs
+from container_engine import Podman, as_in_a_pod, missing_programs, project_version, train_image
 from job_specs import SMALL_NODE, job_spec
 
 from lapa.stages.results import read_result
@@ -18,8 +16,6 @@ from lapa_k8s.spec import JobSpec
 from tests.builders import make_dataset
 from tests.e2e.programs import ZERO3, tiny_run
 
-ROOT = Path(__file__).parents[2]
-BUILD_SECONDS = 3600
 GIB = 1 << 30
 
 pytestmark = pytest.mark.images
@@ -34,16 +30,7 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Podman:
 
 @pytest.fixture(scope="module")
 def image(podman: Podman) -> str:
-    """The CPU image, by `make image-cpu`; what earlier builds left is used again."""
-    if named := os.environ.get(IMAGE_VARIABLE):
-        return named
-    words = " ".join(podman.build_arguments())
-    built = subprocess.run(
-        ["make", "image-cpu", "CONTAINER=podman", f"IMAGE_ARGS={words}"],
-        cwd=ROOT, env=podman.environment, capture_output=True, text=True, check=False, timeout=BUILD_SECONDS,
-    )  # fmt: skip
-    assert built.returncode == 0, built.stdout[-5000:] + built.stderr[-5000:]
-    return f"lapa-train:{version()}-cpu"
+    return train_image(podman)
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +42,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path in [folder, *folder.rglob("*")]:
         path.chmod(0o777 if path.is_dir() else 0o644)
     return folder
-
-
-def version() -> str:
-    shown = (line for line in (ROOT / "pyproject.toml").read_text().splitlines() if line.startswith("version = "))
-    return next(shown).split('"')[1]
 
 
 def in_pod(podman: Podman, image: str, spec: JobSpec, volume: Path, command: list[str] | None = None) -> str:
@@ -124,7 +106,7 @@ def test_the_image_has_neither_a_compiler_nor_the_secrets_of_its_build(podman, i
 def test_the_image_says_what_it_is(podman, image):
     (found,) = json.loads(podman("image", "inspect", image).stdout)
     labels = {name.removeprefix("org.opencontainers.image."): value for name, value in found["Labels"].items()}
-    assert labels["version"] == version()
+    assert labels["version"] == project_version()
     assert labels["licenses"] == "Apache-2.0"
     assert len(labels["revision"].removesuffix("-dirty")) == 40
     assert found["User"] == "10001:10001"

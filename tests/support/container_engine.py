@@ -22,6 +22,8 @@ runtime = "runc"
 cgroup_manager = "cgroupfs"
 """
 """runc also starts containers where cgroups are of both versions; limits are what a user without rights may set."""
+ROOT = Path(__file__).parents[2]
+BUILD_SECONDS = 3600
 PIP_OPTIONS = ("index-url", "extra-index-url", "find-links", "trusted-host", "no-index")
 
 
@@ -76,6 +78,25 @@ class Podman:
         # An index's pages point to files beside them.
         mounted = [str(Path(folder).parent) if Path(folder).name == "simple" else folder for folder in local]
         return [*arguments, *(f"--volume={folder}:{folder}:ro" for folder in mounted)]
+
+
+def train_image(podman: Podman) -> str:
+    """The CPU image, by `make image-cpu`; what earlier builds left is used again."""
+    if named := os.environ.get(IMAGE_VARIABLE):
+        return named
+    words = " ".join(podman.build_arguments())
+    built = subprocess.run(
+        ["make", "image-cpu", "CONTAINER=podman", f"IMAGE_ARGS={words}"],
+        cwd=ROOT, env=podman.environment, capture_output=True, text=True, check=False, timeout=BUILD_SECONDS,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stdout[-5000:] + built.stderr[-5000:]
+    return f"lapa-train:{project_version()}-cpu"
+
+
+def project_version() -> str:
+    """As pyproject.toml says it."""
+    shown = (line for line in (ROOT / "pyproject.toml").read_text().splitlines() if line.startswith("version = "))
+    return next(shown).split('"')[1]
 
 
 def missing_programs() -> str | None:
