@@ -21,13 +21,14 @@ PROGRAMS: dict[str, str] = {
     "compare": "lapa.stages.compare",
     "probe": "lapa.stages.probe",
     "report": "lapa.stages.report",
+    "serve": "lapa.serving.server",
 }
 """Module of each verb, loaded when it is asked for: `ingest` and `report` do without torch."""
 
 NEED_NO_RUN = ("doctor",)
 """Verbs about the machine alone."""
 NO_RUN = "-"
-"""In place of a run, where the arguments say what is meant: `analyze` and `probe` take models, too."""
+"""In place of a run, where the arguments say what is meant: `analyze` and `probe` take models, `serve` a bundle."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
