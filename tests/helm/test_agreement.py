@@ -12,8 +12,8 @@ from lapa_k8s.parts import Restarts
 from lapa_k8s.pipeline import PIPELINE
 from lapa_k8s.profile import ClusterProfile
 from lapa_k8s.rendering.indexed_job import FINAL_CODES
-from lapa_k8s.rendering.pods import pod_labels
-from lapa_k8s.spec import RuntimeRef
+from lapa_k8s.rendering.pods import METRICS, pod_labels
+from lapa_k8s.spec import TRAINING_STAGES, RuntimeRef
 
 STAGES = ("ingest", "laq", "label", "pretrain", "finetune", "evaluate")
 
@@ -75,12 +75,31 @@ def test_the_images_user_is_the_jobs_user():
 
 
 def test_targets_of_the_jobs_monitor_carry_the_labels_that_alerts_read():
-    monitor = one(render(apis=OPERATORS, settings=("monitoring.rules.workloads=true",)), "PodMonitor", "lapa-jobs")[
-        "spec"
-    ]
+    monitor = one(render(apis=OPERATORS), "PodMonitor", "lapa-jobs")["spec"]
     assert monitor["podTargetLabels"] == [JOB_LABEL, STAGE_LABEL]
     assert re.sub(r"[^a-zA-Z0-9_]", "_", JOB_LABEL) == "lapa_dev_job"
-    assert selects(monitor["selector"], pod_labels(GOLDEN["pretrain"]))
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_prometheus_may_read_the_pods_that_train_and_no_others(name: str):
+    objects = render("dev", apis=OPERATORS)
+    monitor = one(objects, "PodMonitor", "lapa-jobs")["spec"]
+    labels = pod_labels(GOLDEN[name])
+    [expression] = monitor["selector"]["matchExpressions"]
+    is_target = selects(monitor["selector"], labels) and labels[expression["key"]] in expression["values"]
+    assert is_target == (GOLDEN[name].stage in TRAINING_STAGES)
+    assert [endpoint["port"] for endpoint in monitor["podMetricsEndpoints"]] == [METRICS["name"]]
+    ingress = one(objects, "NetworkPolicy", "lapa-jobs")["spec"]["ingress"]
+    opened = [rule for rule in ingress if rule.get("ports")]
+    assert [rule["ports"] for rule in opened] == [[{"protocol": "TCP", "port": METRICS["name"]}]]
+    [peer] = opened[0]["from"]
+    assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "monitoring"}
+
+
+def test_the_runtime_names_the_port_that_a_trainjob_cannot_name():
+    runtime = one(render(apis=OPERATORS), "TrainingRuntime", "lapa-torch")
+    pod = runtime["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]
+    assert pod["spec"]["containers"][0]["ports"] == [METRICS]
 
 
 @pytest.mark.parametrize("stage", STAGES)

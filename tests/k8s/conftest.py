@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,8 @@ from real_api import running_real_api
 
 from lapa_k8s import client
 from lapa_k8s.client import Cluster
-from lapa_k8s.errors import KindNotServed
-from lapa_k8s.kinds import LOCAL_QUEUES, PYTORCHJOB, TRAINJOB, Kind
+from lapa_k8s.errors import KindNotServed, NameTaken, NotFound
+from lapa_k8s.kinds import Kind
 
 CRDS = Path(__file__).parent / "crds"
 DEFINITION = Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions")
@@ -45,11 +46,13 @@ def real_cluster(kubeconfigs: dict[str, Path]) -> Cluster:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KUBECONFIG", str(kubeconfigs["admin"]))
         connected = Cluster.connect()
-    for path in CRDS.glob("*.yaml"):
-        for body in yaml.safe_load_all(path.read_text()):
+    definitions = [body for path in CRDS.glob("*.yaml") for body in yaml.safe_load_all(path.read_text())]
+    for body in definitions:
+        with suppress(NameTaken):  # a cluster of one's own has some of them, or has them since the last time
             connected.post_path(f"/apis/{DEFINITION.api_version}/{DEFINITION.plural}", body)
-    for kind in (PYTORCHJOB, TRAINJOB, LOCAL_QUEUES[1]):
-        _wait_until_served(connected, kind)
+    for body in definitions:
+        group, names = body["spec"]["group"], body["spec"]["names"]
+        _wait_until_served(connected, f"/apis/{group}/{body['spec']['versions'][0]['name']}/{names['plural']}")
     return connected
 
 
@@ -61,11 +64,13 @@ def namespace(real_cluster: Cluster) -> str:
     return name
 
 
-def _wait_until_served(cluster: Cluster, kind: Kind) -> None:
-    for _ in range(100):
+def _wait_until_served(cluster: Cluster, path: str) -> None:
+    deadline = time.monotonic() + 60
+    while True:
         try:
-            cluster.select(kind, "default")
+            cluster.get_path(path)
             return
-        except KindNotServed:
+        except (KindNotServed, NotFound):
+            if time.monotonic() > deadline:
+                raise
             time.sleep(0.1)
-    raise TimeoutError(kind.kind)

@@ -46,10 +46,17 @@ def values_of(profile: str) -> Path:
 
 
 def template(
-    profile: str | None = None, *, settings: tuple[str, ...] = (), apis: tuple[str, ...] = (), release: str = "lapa"
+    profile: str | None = None,
+    *,
+    settings: tuple[str, ...] = (),
+    apis: tuple[str, ...] = (),
+    release: str = "lapa",
+    namespace: str = NAMESPACE,
+    kubernetes: str = "",
 ) -> str:
-    """The manifests of a release, as YAML."""
-    arguments = ["template", release, str(CHART), "--namespace", NAMESPACE]
+    """The manifests of a release, as YAML; for a version of Kubernetes, or for that which helm takes."""
+    arguments = ["template", release, str(CHART), "--namespace", namespace]
+    arguments += ["--kube-version", kubernetes] if kubernetes else []
     arguments += ["--values", str(values_of(profile))] if profile else []
     arguments += [item for setting in settings for item in ("--set", setting)]
     return helm(*arguments, *(item for api in apis for item in ("--api-versions", api)))
