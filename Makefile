@@ -22,7 +22,7 @@ BIN := .venv/bin
 STAMP := .venv/.setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test lint test-long test-images lock image-gpu image-cpu
+.PHONY: help setup quickstart test lint test-long test-cluster test-images lock image-gpu image-cpu
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -54,6 +54,13 @@ test: lint ## Everything that takes minutes: lint, then the default tests
 
 test-long: setup ## The tests marked slow: minutes
 	$(BIN)/python -m pytest $(PYTEST_ARGS) -m "slow and not gpu and not cluster"
+
+# A missing program would skip a test: CI makes it fail.
+test-cluster: setup ## The tests on a real Kubernetes API server, which is built where none is at hand (Debian, root)
+	@test -n "$(LAPA_TEST_KUBECONFIG)" || test -x "$(KUBEBUILDER_ASSETS)/kube-apiserver" \
+		|| command -v kube-apiserver > /dev/null || tests/cluster/build_kubernetes.sh
+	@command -v promtool > /dev/null || tests/cluster/fetch_promtool.sh
+	CI=true $(BIN)/python -m pytest $(PYTEST_ARGS) -m "cluster and not pods and not images"
 
 lock: ## Resolve requirements.lock anew from pyproject.toml
 	test -x $(BIN)/uv || { "$(PYTHON)" -m venv .venv && $(BIN)/python -m pip install --quiet $(UV); }

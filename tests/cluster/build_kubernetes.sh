@@ -1,23 +1,33 @@
 #!/usr/bin/env bash
-# Builds kube-apiserver, kube-controller-manager, kube-scheduler and kubelet from Debian's own source package of
-# Kubernetes, for tests that need the real API. About 13 CPU minutes, once: the programs are kept.
+# Builds programs of Kubernetes from Debian's own source package, for tests that need the real API. Once: they are kept
+# in ~/.cache/lapa/kubernetes.
 #
-#   tests/cluster/build_kubernetes.sh [FOLDER]     default: ~/.cache/lapa/kubernetes
+#   tests/cluster/build_kubernetes.sh [PROGRAM…]
 #
-# Needs Debian and root (for apt-get). Prints the folder; a second call finds it complete.
+# The API server alone by default, about 8 CPU minutes. Real pods also take kube-controller-manager, kube-scheduler and
+# kubelet, about 13 CPU minutes in all. Needs Debian and root (for apt-get), a few GB of disk in TMPDIR while it builds.
+# Prints the folder; only what is missing there is built.
 set -euo pipefail
 
-folder=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/lapa/kubernetes}
-programs=(kube-apiserver kube-controller-manager kube-scheduler kubelet)
+folder=${XDG_CACHE_HOME:-$HOME/.cache}/lapa/kubernetes
+programs=()
+for program in "${@:-kube-apiserver}"; do
+    [ -x "$folder/$program" ] || programs+=("$program")
+done
 
-is_complete() {
-    for program in "${programs[@]}"; do [ -x "$folder/$program" ] || return 1; done
+# Where Debian's sources are, beside its packages: written for both styles of apt's lists.
+name_sources() {
+    local lists=/etc/apt/sources.list.d
+    if [ -f "$lists/debian.sources" ]; then
+        sed 's/^Types: deb$/Types: deb-src/' "$lists/debian.sources" > "$lists/debian-src.sources"
+    else
+        sed -n 's/^deb /deb-src /p' /etc/apt/sources.list > "$lists/debian-src.list"
+    fi
 }
 
 install_tools() {
     export DEBIAN_FRONTEND=noninteractive
-    sed 's/^Types: deb$/Types: deb-src/' /etc/apt/sources.list.d/debian.sources \
-        > /etc/apt/sources.list.d/debian-src.sources
+    name_sources
     apt-get -qq update
     # reflect2 for the fix below; dpkg-dev for `apt-get source`.
     apt-get -qq install -y --no-install-recommends \
@@ -51,5 +61,5 @@ build() {
     done
 }
 
-is_complete || { install_tools >&2; (build) >&2; }
+[ ${#programs[@]} -eq 0 ] || { install_tools >&2; (build) >&2; }
 echo "$folder"
