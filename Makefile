@@ -22,7 +22,7 @@ BIN := .venv/bin
 STAMP := .venv/.setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test lint test-long test-cluster test-images lock image-gpu image-cpu
+.PHONY: help setup quickstart test lint test-long test-cluster test-images test-pods lock image-gpu image-cpu
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -77,3 +77,7 @@ image-cpu: ## Build lapa-train:VERSION-cpu for development; TORCH names the CPU 
 
 test-images: setup ## Build the CPU image and train in it (podman, root, network; many minutes)
 	$(BIN)/python -m pytest -m images
+
+test-pods: setup ## Train in real pods of a node started here (root, cgroups v1, network; many minutes)
+	tests/cluster/build_kubernetes.sh
+	$(BIN)/python -m pytest -m pods
