@@ -26,6 +26,8 @@ Stage = Literal["ingest", "laq", "label", "pretrain", "finetune", "evaluate"]
 ONE_PROCESS_STAGES: tuple[Stage, ...] = ("ingest", "evaluate")
 """Stages that do not share their work over ranks."""
 CPU_STAGES: tuple[Stage, ...] = ("ingest",)
+TRAINING_STAGES: tuple[Stage, ...] = ("laq", "pretrain", "finetune")
+"""Stages whose pods Prometheus reads."""
 
 
 class RuntimeRef(Spec):

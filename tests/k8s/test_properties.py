@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from lapa.config.stages import STAGES
 from lapa.stages.context import ONE_PROCESS_STAGES as LIBRARY_ONE_PROCESS_STAGES
+from lapa.training.metrics_server import PORT_VARIABLE
 from lapa_k8s.names import MAX_NAME, job_name, label_value
 from lapa_k8s.parts import NodeShape, Restarts, Scheduling
 from lapa_k8s.rendering.manifests import render
@@ -120,6 +121,17 @@ def test_pods_have_longer_to_stop_than_their_ranks_have_to_save(spec: JobSpec):
     shown = {item["name"]: item.get("value") for item in environments[0]}
     assert shown["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] == str(restarts.shutdown_seconds)
     assert len(shown) == len(environments[0]), "a variable is set twice"
+
+
+@given(job_specs())
+def test_pods_that_train_show_their_numbers_on_the_port_that_they_name(spec: JobSpec):
+    found = list(objects_in(render(spec).job))
+    shown = [item["value"] for item in found if item.get("name") == PORT_VARIABLE]
+    ports = [item["containerPort"] for item in found if item.get("name") == "metrics"]
+    trains = spec.stage in ("laq", "pretrain", "finetune")
+    assert shown == (["9464"] if trains else [])
+    # A TrainJob cannot name ports: the chart's runtime does.
+    assert ports == ([9464] if trains and spec.operator != "trainjob" else [])
 
 
 @given(job_specs())

@@ -2,10 +2,12 @@
 
 from lapa_k8s.base import Manifest
 from lapa_k8s.rendering.paths import HOME, SCRATCH
-from lapa_k8s.spec import ONE_PROCESS_STAGES, JobSpec
+from lapa_k8s.spec import ONE_PROCESS_STAGES, TRAINING_STAGES, JobSpec
 
 S3_KEYS = {"AWS_ACCESS_KEY_ID": True, "AWS_SECRET_ACCESS_KEY": True, "AWS_SESSION_TOKEN": False}
 """Variables from the storage Secret, and whether it must have them."""
+METRICS_PORT = 9464
+"""Where a training shows its numbers (`lapa/training/metrics_server.py`); the chart's TrainingRuntime names it, too."""
 TRACKING_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
 
@@ -18,6 +20,7 @@ def environment(spec: JobSpec) -> list[Manifest]:
         **_storage(spec),
         **_tracking(spec),
         **(_launcher(spec) if spec.stage not in ONE_PROCESS_STAGES else {}),
+        **({"LAPA_METRICS_PORT": str(METRICS_PORT)} if spec.stage in TRAINING_STAGES else {}),
         **_network(spec),
         **spec.environment,
     }

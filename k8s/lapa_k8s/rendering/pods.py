@@ -4,11 +4,13 @@ from lapa_k8s.base import Manifest
 from lapa_k8s.names import JOB_LABEL, MANAGED_LABELS, RUN_LABEL, STAGE_LABEL, label_value
 from lapa_k8s.parts import Images, NodeShape, Scratch, Security, Toleration
 from lapa_k8s.rendering.command import command
-from lapa_k8s.rendering.environment import environment
+from lapa_k8s.rendering.environment import METRICS_PORT, environment
 from lapa_k8s.rendering.paths import CONFIG_FOLDER, HOME, SCRATCH
-from lapa_k8s.spec import JobSpec
+from lapa_k8s.spec import TRAINING_STAGES, JobSpec
 
 MOUNTS = {"config": CONFIG_FOLDER, "scratch": SCRATCH, "shared-memory": "/dev/shm", "home": HOME, "tmp": "/tmp"}
+METRICS = {"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}
+"""The chart's monitor and its NetworkPolicy know the port by this name."""
 SMALL_VOLUME = "10Gi"
 """Limit of `/tmp` and of the home folder; whoever writes more is evicted before the node's disk is full."""
 
@@ -139,6 +141,7 @@ def _container(spec: JobSpec, *, name: str) -> Manifest:
         "imagePullPolicy": spec.images.pull_policy,
         "command": command(spec),
         "env": environment(spec),
+        **({"ports": [METRICS]} if spec.stage in TRAINING_STAGES else {}),
         "resources": resources(spec.node),
         "securityContext": container_security(),
         "volumeMounts": mounts(),

@@ -2,7 +2,7 @@
 
 A TrainJob fills in a runtime: it says image, command, nodes and resources, and patches volumes, placement and
 security into the runtime's pods. What it cannot say is the runtime's: grace period, priority class, restarts
-(the JobSet's failure policy) and read-only settings of the pod. The chart's runtime has them.
+(the JobSet's failure policy), ports, and read-only settings of the pod. The chart's runtime has them.
 
 There is no time to live: in the runtime it would have finished JobSets collected and then made again, which runs
 the training anew. `lapactl jobs gc` removes finished jobs.
