@@ -15,6 +15,8 @@
     │   └── LossNotFinite      the loss became NaN or infinite
     ├── PolicyError            a bundle is damaged, or an action leaves its bounds
     ├── TrackingError          the tracking server refused, or stayed away too long
+    ├── PromotionRefused       a gate failed, so nothing was promoted
+    ├── PromotionConflict      another promotion came first, so nothing was promoted
     ├── ServingError           a policy server cannot start, stayed away, or refused a request
     └── MissingDependency      an optional package or system library is not installed
 
@@ -107,6 +109,18 @@ class ServingError(LapaError):
     """A policy server cannot start, stayed away for too long, or refused a request."""
 
     exit_code = 9
+
+
+class PromotionRefused(LapaError):
+    """A gate failed, or an approval is missing; no alias was moved."""
+
+    exit_code = 10
+
+
+class PromotionConflict(LapaError):
+    """Another promotion came first; no alias was moved."""
+
+    exit_code = 11
 
 
 RESTART_EXIT_CODE = 75

@@ -38,8 +38,13 @@ def resolve(settings: Mapping[str, Any], *, what: str = "the run") -> RunConfig:
     try:
         return RunConfig.model_validate(settings)
     except ValidationError as error:
-        problems = [f"  {_explain(detail)}" for detail in error.errors()]
-        raise ConfigError("\n".join([f"{what} is not valid:", *problems])) from None
+        raise ConfigError(explain(error, RunConfig, what=what)) from None
+
+
+def explain(error: ValidationError, root: type[BaseModel], *, what: str) -> str:
+    """Every problem of settings for `root`, with the nearest valid choice."""
+    problems = [f"  {_explain(detail, root)}" for detail in error.errors()]
+    return "\n".join([f"{what} is not valid:", *problems])
 
 
 def dump_run(run: RunConfig) -> str:
@@ -142,8 +147,8 @@ def parse_override(override: str) -> tuple[str, Any]:
         raise ConfigError(f"the value of override '{override}' is not valid YAML: {error}") from error
 
 
-def _explain(error: ErrorDetails) -> str:
-    key, choices = _locate(error["loc"])
+def _explain(error: ErrorDetails, root: type[BaseModel]) -> str:
+    key, choices = _locate(error["loc"], root)
     match error["type"]:
         case "extra_forbidden":
             return f"{key}: unknown key.{_nearest(str(error['loc'][-1]), choices)}"
@@ -163,12 +168,16 @@ def _explain(error: ErrorDetails) -> str:
             return f"{key}: {error['msg'][0].lower()}{error['msg'][1:]}, not {error['input']!r}"
 
 
-def _locate(location: Sequence[int | str]) -> tuple[str, list[str]]:
+def _locate(location: Sequence[int | str], root: type[BaseModel]) -> tuple[str, list[str]]:
     """The key as a user writes it (pydantic puts union tags in between), and the valid keys beside it."""
-    current: Any = RunConfig
+    current: Any = root
     names: list[str] = []
     siblings: list[str] = []
     for part in location:
+        if isinstance(part, int) and get_origin(current) in (tuple, list):
+            names.append(str(part))
+            current = get_args(current)[0]
+            continue
         tagged = next((model for model in _models(current) if part in _tags(model)), None)
         model = next((model for model in _models(current) if part in model.model_fields), None)
         if tagged is not None and model is None:

@@ -5,7 +5,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from lapa.errors import RESTART_EXIT_CODE, ConfigError, TrackingError
 from lapa.stages.plan import fingerprint, inputs_of, stage_folder, stage_settings
 from lapa.stages.results import Artifact, StageResult, write_result
 from lapa.tracking.progress import report_progress
-from lapa.tracking.registry import Registry
+from lapa.tracking.registry import Registry, require_manifest
 from lapa.tracking.tracker import Tracker, open_tracker
 from lapa.training.signals import SigtermInterrupts
 
@@ -82,8 +82,19 @@ class Stage:
             )
         )
 
-    def register(self, model: str, artifact: Artifact, metrics: Mapping[str, float]) -> dict[str, Any]:
-        """Register what the stage made, with what it was made from; nothing happens with tracking off."""
+    def register(
+        self,
+        model: str,
+        artifact: Artifact,
+        metrics: Mapping[str, float],
+        *,
+        verify: Callable[[str], object] = require_manifest,
+        evidence: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """Register what the stage made, with what it was made from; nothing happens with tracking off.
+
+        `verify` reads the files first; `evidence` are tags that take the place of older ones, as metrics do not.
+        """
         if not self.is_main or not self.run.tracking.enabled:
             return {}
         tags = {
@@ -96,8 +107,15 @@ class Stage:
         try:
             registry = Registry.open(self.run.tracking, store=self.run.work_url)
             version = registry.register(
-                model, artifact.url, digest=artifact.digest, inputs=made_from, run_id=self.tracker.run_id, tags=tags
+                model,
+                artifact.url,
+                digest=artifact.digest,
+                inputs=made_from,
+                run_id=self.tracker.run_id,
+                tags=tags,
+                verify=verify,
             )
+            registry.set_tags(model, version.version, evidence or {})
         except TrackingError as error:
             # Training is not lost to a registry that is away; the model is in the stage's folder all the same.
             logger.warning("event=not-registered model=%s url=%s why=%s", model, artifact.url, error)

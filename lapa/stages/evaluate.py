@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import lru_cache, partial
 from typing import Any
 
 import torch
 
 from lapa import files
+from lapa.config.base import result_settings
 from lapa.config.run import RunConfig
 from lapa.config.stages import EvaluateConfig, FinetuneConfig, SimulatorConfig
 from lapa.data.dataset import Dataset
@@ -21,6 +23,7 @@ from lapa.policy.held_out import held_out_error
 from lapa.policy.policy import Policy
 from lapa.stages.context import Stage, open_stage
 from lapa.stages.results import Artifact
+from lapa.tracking.evidence import OUTCOMES_ARTIFACT, OUTCOMES_FILE, evaluation_of, evaluation_tags
 from lapa.tracking.registry import POLICY_MODEL
 from lapa.types.episodes import ActionChunk
 
@@ -39,10 +42,12 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
         stage.progress("held-out actions")
         # Not kept: the closed loop loads policies of its own, and an accelerator may hold no second one.
         metrics, messages = held_out_numbers(load_bundle(stage.inputs["policy"].url), dataset, finetune)
+        evidence: dict[str, str] = {}
         if config.simulator is not None:
             closed_loop, verdict = _closed_loop(stage, dataset, config, config.simulator)
             metrics |= closed_loop
             messages.append(verdict)
+            evidence = _evidence(stage)
         stage.tracker.log_metrics(metrics, step=0)
         report = files.join(stage.folder, "evaluation.json")
         files.write_json(report, {"metrics": metrics, "messages": messages})
@@ -51,7 +56,7 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
             outputs={"report": artifact},
             metrics=metrics,
             messages=messages,
-            registered=stage.register(POLICY_MODEL, stage.inputs["policy"], metrics),
+            registered=stage.register(POLICY_MODEL, stage.inputs["policy"], metrics, evidence=evidence),
         )
 
 
@@ -109,7 +114,9 @@ def _closed_loop(
     _show(stage, results, simulator.fps)
     expert = expert_results(simulator)
     summary, ceiling = results.summary(config.confidence), expert.summary(config.confidence)
-    files.write_json(files.join(stage.folder, "episodes.json"), {"policy": summary, "oracle": ceiling})
+    benchmark = {**result_settings(settings), "image_size": dataset.info.image_size}
+    outcomes = {"policy": summary, "oracle": ceiling, "benchmark": benchmark}
+    files.write_json(files.join(stage.folder, OUTCOMES_FILE), outcomes)
     parts = {**summary["kinds"], **summary["splits"]}
     metrics = {
         **_rates("", summary),
@@ -122,6 +129,15 @@ def _closed_loop(
         f"the scripted oracle reaches {metrics['oracle_success_rate']:.1%}"
     )
     return metrics, verdict
+
+
+def _evidence(stage: Stage) -> dict[str, str]:
+    """Every episode's outcome, for the gates of a promotion: kept in MLflow too, and named by a tag of the policy."""
+    url = files.join(stage.folder, OUTCOMES_FILE)
+    outcomes = files.read_bytes(url)
+    stage.tracker.log_text(outcomes.decode(), OUTCOMES_ARTIFACT)
+    finished = datetime.now(UTC).isoformat(timespec="seconds")
+    return evaluation_tags(evaluation_of(outcomes, url=url, run_id=stage.tracker.run_id, finished=finished))
 
 
 def _show(stage: Stage, results: EpisodeResults, fps: float) -> None:

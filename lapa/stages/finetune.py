@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,7 +24,9 @@ from lapa.models.vla.heads.build import bins_of
 from lapa.models.vla.spec import VlaSpec
 from lapa.models.vla.storage import load_vla_spec, start_finetuning
 from lapa.policy.bundle import export_bundle
+from lapa.policy.manifest import verify_bundle
 from lapa.stages.context import Stage, open_stage
+from lapa.stages.origin import everything_behind, licences_of
 from lapa.stages.results import Artifact
 from lapa.stages.training import train
 from lapa.tracking.registry import POLICY_MODEL
@@ -52,12 +55,14 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
             stream=config.stream,
             config=config.fit,
         )
-        policy = _export(stage, dataset, model)
+        policy = _export(stage, model)
         stage.finish(
             outputs={"model": model, "policy": policy},
             metrics=result.metrics,
             messages=task.verdicts(result.metrics),
-            registered=stage.register(POLICY_MODEL, policy, result.metrics),
+            registered=stage.register(
+                POLICY_MODEL, policy, result.metrics, verify=partial(verify_bundle, expected=policy.digest)
+            ),
         )
 
 
@@ -132,17 +137,18 @@ def _training_values(config: FinetuneConfig, dataset: Dataset, name: str) -> np.
     return np.concatenate([episode_arrays(dataset, row)[name] for row in rows])
 
 
-def _export(stage: Stage, dataset: Dataset, model: Artifact) -> Artifact:
+def _export(stage: Stage, model: Artifact) -> Artifact:
     url = files.join(stage.folder, "policy")
     if not stage.is_main:
         return Artifact(url=url, digest="")
+    behind = everything_behind(stage.inputs)
     with TemporaryDirectory(prefix="lapa-policy-") as scratch:
         digest = export_bundle(
             Path(scratch),
             model.url,
             # Digests and settings alone, no places: equal policies are equal bundles wherever they were made.
-            lineage={name: artifact.digest for name, artifact in stage.inputs.items()},
-            licences=dict(dataset.info.licences),
+            lineage={path: artifact.digest for path, artifact in behind.items()},
+            licences=licences_of(behind),
             resolved_run=result_settings(stage.run),
         )
         files.upload(Path(scratch), url, last="manifest.json")

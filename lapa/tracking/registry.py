@@ -109,7 +109,7 @@ class Registry:
         run_id: str | None = None,
         tags: Mapping[str, str] | None = None,
         description: str = "",
-        verify: Callable[[str], None] = require_manifest,
+        verify: Callable[[str], object] = require_manifest,
     ) -> ModelVersion:
         """Add a version, after ``verify`` has read the files.
 
@@ -160,6 +160,11 @@ class Registry:
             aliases = self._aliases(model)
             found += [self._version(raw, aliases) for raw in self._search(f"name = '{_quoted(model)}'")]
         return sorted(found, key=lambda version: (version.name, -version.version))
+
+    def entries(self, name: str) -> list[ModelVersion]:
+        """Versions of one model without their aliases, oldest first; none where there is no such model."""
+        found = [self._version(raw, {}) for raw in self._search(f"name = '{_quoted(name)}'")]
+        return sorted(found, key=lambda version: version.version)
 
     def get(self, name: str, which: int | str) -> ModelVersion:
         """A version by its number (`3`, `"3"`) or an alias (`"production"`)."""
