@@ -48,6 +48,9 @@ class ServingConfig(Config):
     """After so long a request is refused with 504: an action for what the robot saw then is stale."""
     bounds: Literal["clamp", "refuse"] = "clamp"
     """What happens to an action outside the range of the bundle's action space; counted either way."""
+    execute: int = Field(0, ge=0)
+    """Actions of a chunk that are used before the policy looks again, where the protocol sends one at a time; 0 for
+    all of them."""
 
     image_key: str = ""
     """Field of the observation that holds the policy's camera, where the usual names do not say it."""

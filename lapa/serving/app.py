@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from lapa.serving import openpi
+from lapa.serving import openpi, vla_eval
 from lapa.serving.access import OPEN_PATHS, Tokens
 from lapa.serving.guard import Guard
 from lapa.serving.refusals import Refusal
@@ -48,6 +48,10 @@ def build_app(
     @app.websocket("/")
     async def talk_openpi(websocket: WebSocket) -> None:
         await openpi.talk(service, sessions, websocket)
+
+    @app.websocket("/vla-eval")
+    async def talk_vla_eval(websocket: WebSocket) -> None:
+        await vla_eval.talk(service, sessions, websocket)
 
     open_paths = OPEN_PATHS | ({"/metrics"} if service.config.has_open_metrics else frozenset())
     return Guard(app, tokens, open_paths)

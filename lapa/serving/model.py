@@ -12,6 +12,7 @@ from lapa.config.serving import ServingConfig
 from lapa.errors import PolicyError
 from lapa.policy.bundle import load_bundle
 from lapa.policy.policy import Policy
+from lapa.policy.recorded import read_recorded, replay
 from lapa.serving.observations import ObservationReader
 from lapa.types.episodes import Observation
 
@@ -42,6 +43,10 @@ class ServedModel:
             )
         loaded = time.monotonic()
         _warm_up(policy, config.warmups)
+        recorded = read_recorded(config.bundle)
+        if recorded is not None:
+            share = replay(policy, recorded)
+            logger.info("event=replayed observations=%d differing=%.4f", len(recorded.instructions), share)
         logger.info(
             "event=loaded bundle=%s device=%s load_seconds=%.1f warmup_seconds=%.1f",
             config.bundle, policy.device, loaded - started, time.monotonic() - loaded,
