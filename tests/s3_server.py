@@ -56,6 +56,7 @@ def running_s3(folder: Path, address: str = "127.0.0.1") -> Iterator[S3Server]:
         environment.setenv("AWS_ACCESS_KEY_ID", server.access_key)
         environment.setenv("AWS_SECRET_ACCESS_KEY", server.secret_key)
         environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        environment.setenv("LAPA_CACHE_DIR", str(folder / "cache"))  # not the developer's own
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=folder)
         try:
             _wait_until_up(process, endpoint, folder / "log.txt")

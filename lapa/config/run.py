@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from lapa.config.base import Config, runtime
 from lapa.config.data import DatasetConfig, IngestConfig, SimulatedSource, TabletopSource, lacks_actions
+from lapa.config.reads import ReadConfig
 from lapa.config.stages import (
     EvaluateConfig,
     FinetuneConfig,
@@ -48,6 +49,7 @@ class RunConfig(Config):
     evaluate: EvaluateConfig | None = EvaluateConfig()
     baselines: dict[str, dict[str, Any]] = runtime({})
     """Runs to compare with: name -> the settings that differ, as `--set` would give them."""
+    reads: ReadConfig = runtime(ReadConfig())
     engine: EngineConfig = runtime(TorchEngineConfig())
     tracking: TrackingConfig = runtime(TrackingConfig())
     log_level: Literal["debug", "info", "warning"] = runtime("info")

@@ -1,12 +1,13 @@
 """A dataset as `ingest` leaves it: shards, one row per episode in the index, and `dataset.json` written last."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lapa import files
+from lapa.config.reads import ReadConfig
 from lapa.data.parquet import read_parquet
 from lapa.errors import DataError, DatasetNotFound
 
@@ -103,9 +104,11 @@ class Dataset:
     url: str
     info: DatasetInfo
     index: pa.Table
+    reads: ReadConfig = field(default_factory=ReadConfig)
+    """How bytes come from the shards."""
 
     @classmethod
-    def open(cls, url: str) -> Self:
+    def open(cls, url: str, *, reads: ReadConfig | None = None) -> Self:
         """Raises DatasetNotFound where there is no complete dataset, DataError for one of another schema."""
         info_url = files.join(url, INFO_FILE)
         if not files.exists(info_url):
@@ -120,7 +123,7 @@ class Dataset:
                 f"{url} has {index.num_rows} rows in {INDEX_FILE} but {INFO_FILE} counts {info.num_episodes} episodes. "
                 f"Delete {INDEX_FILE} and run the ingest stage again."
             )
-        return cls(url=url, info=info, index=index)
+        return cls(url=url, info=info, index=index, reads=reads or ReadConfig())
 
     @property
     def revision(self) -> str:

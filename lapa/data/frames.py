@@ -5,6 +5,7 @@ t timesteps, h w pixels, a action dimensions, p proprioception dimensions.
 
 import io
 import itertools
+import logging
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,12 +13,14 @@ from typing import NamedTuple
 
 import av
 import numpy as np
-from fsspec.core import url_to_fs
 from jaxtyping import UInt8
 
 from lapa.data.dataset import Dataset
+from lapa.data.objects import object_reader
 from lapa.data.video import decode
 from lapa.errors import DataError, SourceError
+
+logger = logging.getLogger(__name__)
 
 CACHE_BYTES = 256 * 2**20
 """Decoded frames that a reader keeps: a small dataset is decoded once per process, not once per epoch."""
@@ -61,6 +64,7 @@ class EpisodeReader:
         index = dataset.index
         self.dataset = dataset
         self.num_frames = index["num_frames"].to_numpy().astype(np.int64)
+        self._objects = object_reader(dataset.reads)
         self._with_arrays = with_arrays
         self._shards = index["shard"].to_numpy()
         self._video = index["video_offset"].to_numpy(), index["video_bytes"].to_numpy()
@@ -75,24 +79,43 @@ class EpisodeReader:
         Clips in ``held`` are used again. Raises DataError naming the episode and its shard where a video or
         its arrays are damaged.
         """
-        found: dict[int, Clip] = {}
-        missing: list[Span] = []
-        for span in spans:
-            clip = self._cache.get(span.row) or (held or {}).get(span.row)
-            if clip is not None and clip.covers(span):
-                found[span.row] = clip
-            else:
-                missing.append(self._widened(span))
+        found, missing = self._sorted_out(spans, held or {})
         for span, video, arrays in self._read(missing):
-            found[span.row] = self._kept(span.row, self._decoded(span, video, arrays))
+            found[span.row] = self._kept(span.row, self._clip(span, video, arrays))
         return found
+
+    def read_ahead(self, spans: Iterable[Span], held: dict[int, Clip] | None = None) -> None:
+        """Begin to bring the bytes near that ``clips`` will need, where the dataset lies on an object store."""
+        _, missing = self._sorted_out(spans, held or {})
+        for url, first, last, _ in self._ranges(missing):
+            self._objects.read_ahead(url, first, last, revision=self.dataset.revision)
+
+    def episodes(self, shard: int) -> Iterator[tuple[int, Clip]]:
+        """Row and whole clip of every episode of one shard, in order; nothing is kept."""
+        rows = np.flatnonzero(self._shards == shard)
+        spans = [Span(int(row), 0, int(self.num_frames[row])) for row in rows]
+        self.read_ahead(spans)
+        for span, video, arrays in self._read(spans):
+            yield span.row, self._clip(span, video, arrays)
 
     def arrays(self, row: int) -> dict[str, np.ndarray]:
         offset, size = int(self._arrays[0][row]), int(self._arrays[1][row])
         if size == 0:
             return {}
-        data = _read_range(self.dataset.shard_url(int(self._shards[row])), offset, offset + size)
+        data = self._bytes(self.dataset.shard_url(int(self._shards[row])), offset, offset + size)
         return self._parsed(row, data)
+
+    def _sorted_out(self, spans: Iterable[Span], held: dict[int, Clip]) -> tuple[dict[int, Clip], list[Span]]:
+        """Clips that are decoded already, and the spans, widened, that are not."""
+        found: dict[int, Clip] = {}
+        missing: list[Span] = []
+        for span in spans:
+            clip = self._cache.get(span.row) or held.get(span.row)
+            if clip is not None and clip.covers(span):
+                found[span.row] = clip
+            else:
+                missing.append(self._widened(span))
+        return found, missing
 
     def _widened(self, span: Span) -> Span:
         whole = int(self.num_frames[span.row])
@@ -107,13 +130,20 @@ class EpisodeReader:
 
     def _read(self, spans: Sequence[Span]) -> Iterator[tuple[Span, bytes, bytes]]:
         """Each span's encoded video and arrays, neighbours in a shard with one request."""
+        for url, first, last, request in self._ranges(spans):
+            data = self._bytes(url, first, last)
+            for span in request:
+                yield span, *self._cut(data, first, span.row)
+
+    def _bytes(self, url: str, begin: int, end: int) -> bytes:
+        return self._objects.read(url, begin, end, revision=self.dataset.revision)
+
+    def _ranges(self, spans: Sequence[Span]) -> Iterator[tuple[str, int, int, list[Span]]]:
+        """URL and byte range of each request, and the spans that it serves."""
         for shard, group in itertools.groupby(sorted(spans), key=lambda span: int(self._shards[span.row])):
-            url = self.dataset.shard_url(shard)
             for request in self._requests(group):
                 first, last = self._extent(request[0].row)[0], max(self._extent(span.row)[1] for span in request)
-                data = _read_range(url, first, last)
-                for span in request:
-                    yield span, *self._cut(data, first, span.row)
+                yield self.dataset.shard_url(shard), first, last, request
 
     def _requests(self, spans: Iterable[Span]) -> Iterator[list[Span]]:
         request: list[Span] = []
@@ -143,6 +173,17 @@ class EpisodeReader:
             offset = int(begin[row]) - first
             parts.append(data[offset : offset + int(size[row])] if offset >= 0 else b"")
         return parts[0], parts[1] if self._with_arrays else b""
+
+    def _clip(self, span: Span, video: bytes, arrays: bytes) -> Clip:
+        """The clip; what is damaged in the cache is read once more from the store."""
+        try:
+            return self._decoded(span, video, arrays)
+        except DataError as error:
+            url, extent = self.dataset.shard_url(int(self._shards[span.row])), self._extent(span.row)
+            if not self._objects.forget(url, *extent, revision=self.dataset.revision):
+                raise
+            logger.warning("object=%s is read again: %s", url, error)
+            return self._decoded(span, *self._cut(self._bytes(url, *extent), extent[0], span.row))
 
     def _decoded(self, span: Span, video: bytes, arrays: bytes) -> Clip:
         try:
@@ -177,30 +218,13 @@ def episode_arrays(dataset: Dataset, row: int) -> dict[str, np.ndarray]:
 
 def shard_episodes(dataset: Dataset, shard: int) -> Iterator[tuple[int, UInt8[np.ndarray, "t h w 3"]]]:
     """Row and all frames of every episode of one shard, in order; each frame is decoded once."""
-    reader = EpisodeReader(dataset, cache_bytes=0)
-    rows = np.flatnonzero(dataset.index["shard"].to_numpy() == shard)
-    spans = [Span(int(row), 0, int(reader.num_frames[row])) for row in rows]
-    for span, video, arrays in reader._read(spans):
-        yield span.row, reader._decoded(span, video, arrays).frames
+    for row, clip in EpisodeReader(dataset, cache_bytes=0).episodes(shard):
+        yield row, clip.frames
 
 
 def _reader_of(dataset: Dataset, row: int) -> EpisodeReader:
     """A reader of one episode: preparing one for the whole index costs more than the episode."""
     return EpisodeReader(replace(dataset, index=dataset.index.slice(row, 1)), cache_bytes=0)
-
-
-def _read_range(url: str, begin: int, end: int) -> bytes:
-    fs, path = url_to_fs(url)
-    try:
-        data = bytes(fs.cat_file(path, start=begin, end=end))
-    except FileNotFoundError as error:
-        raise DataError(f"{url} is missing. Run the ingest stage again: it makes what is not there.") from error
-    if len(data) < end - begin:
-        raise DataError(
-            f"{url} ends before byte {end}, where the index still expects data. Delete it and run the ingest stage "
-            "again: it makes what is not there."
-        )
-    return data
 
 
 def _decode_span(video: bytes, span: Span, image_size: int) -> UInt8[np.ndarray, "t h w 3"]:

@@ -146,6 +146,7 @@ class _Lane:
         self._next = self._order.block_at(self._lane, position)
         self._next_clips: dict[int, Clip] = {}
         spans = self._table.spans(self._next.episodes, self._next.timesteps)
+        self._reader.read_ahead(spans, held=self._clips)
         portion = -(-len(spans) // _PORTIONS)
         self._unread = [spans[first : first + portion] for first in range(0, len(spans), portion)]
         self._portions = len(self._unread)

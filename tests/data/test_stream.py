@@ -13,6 +13,7 @@ from lapa.config.data import StreamConfig
 from lapa.data.dataset import Dataset
 from lapa.data.frames import EpisodeReader, Span
 from lapa.data.labels import EpisodeLabels, Labels, LabelStamp, LabelWriter
+from lapa.data.objects import ObjectReader
 from lapa.data.splits import is_chosen, split_rows
 from lapa.data.stream import (
     SampleSpec,
@@ -216,8 +217,10 @@ def test_a_span_of_a_long_episode_is_decoded_alone(tmp_path, monkeypatch):
 
 def test_neighbouring_episodes_of_a_shard_are_read_with_one_request(dataset, monkeypatch):
     requests = []
-    read_range = EpisodeReader.__init__.__globals__["_read_range"]
-    monkeypatch.setattr("lapa.data.frames._read_range", lambda *args: requests.append(args) or read_range(*args))
+    read = ObjectReader.read
+    monkeypatch.setattr(
+        ObjectReader, "read", lambda self, *args, **kw: requests.append(args) or read(self, *args, **kw)
+    )
     EpisodeReader(dataset, with_arrays=True).clips([Span(row, 0, LENGTHS[row]) for row in range(8)])
     assert len(requests) == dataset.info.num_shards
 
