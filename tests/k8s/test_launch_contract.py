@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from job_specs import SMALL_NODE, job_spec
+from pytorchjob_rules import worker_environment
 
 from lapa_k8s.rendering.command import command
 from lapa_k8s.rendering.manifests import render
@@ -22,17 +23,10 @@ sys.exit(int(os.environ["END_WITH"]))
 
 
 def injected(job: dict[str, Any], *, port: int) -> dict[str, str]:
-    """What the training operator (v1.9) makes of an elastic policy, as its documentation and source have it."""
-    elastic = job["spec"]["elasticPolicy"]
-    return {
-        "PET_NNODES": f"{elastic['minReplicas']}:{elastic['maxReplicas']}",
-        "PET_NPROC_PER_NODE": job["spec"]["nprocPerNode"],
-        "PET_RDZV_BACKEND": elastic["rdzvBackend"],
-        "PET_RDZV_ENDPOINT": f"127.0.0.1:{port}",  # <job>-worker-0, where pods have names
-        "PET_RDZV_ID": elastic["rdzvId"],
-        "PET_RDZV_CONF": ",".join(f"{item['key']}={item['value']}" for item in elastic["rdzvConf"]),
-        "PET_MAX_RESTARTS": "0",  # in-place restarts would only repeat the end
-    }
+    """The operator's variables, for pods that share this machine's address."""
+    found = {item["name"]: item["value"] for item in worker_environment(job)}
+    # In-place restarts would only repeat the end.
+    return {**found, "PET_RDZV_ENDPOINT": f"127.0.0.1:{port}", "PET_MAX_RESTARTS": "0"}
 
 
 def run_job(folder: Path, *, end_with: int) -> list[tuple[int, str]]:

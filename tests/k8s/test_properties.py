@@ -141,7 +141,7 @@ def test_a_pytorchjob_has_workers_only_and_waits_for_all_of_them(spec: JobSpec):
     worker = job["pytorchReplicaSpecs"]["Worker"]
     elastic = job["elasticPolicy"]
     assert worker["replicas"] == elastic["minReplicas"] == elastic["maxReplicas"] == spec.nodes
-    assert job["runPolicy"]["backoffLimit"] == spec.nodes * spec.restarts.retries
+    assert job["runPolicy"]["backoffLimit"] == spec.nodes * spec.restarts.retries + 1
     container = worker["template"]["spec"]["containers"][0]
     assert container["name"] == "pytorch"
     assert "readinessProbe" not in container

@@ -47,8 +47,9 @@ def worker_pod(job: Manifest, index: int) -> Manifest:
     template["spec"]["restartPolicy"] = "Never" if policy == "ExitCode" else policy
     for container in template["spec"]["containers"]:
         container["env"] = [*(container.get("env") or []), *worker_environment(job)]
-        if container["name"] == CONTAINER and not container.get("ports"):
-            container["ports"] = [{"name": PORT_NAME, "containerPort": PORT, "protocol": "TCP"}]
+        ports = container.setdefault("ports", [])
+        if container["name"] == CONTAINER and all(port.get("name") != PORT_NAME for port in ports):
+            ports.append({"name": PORT_NAME, "containerPort": PORT, "protocol": "TCP"})
     return {
         "apiVersion": "v1",
         "kind": "Pod",

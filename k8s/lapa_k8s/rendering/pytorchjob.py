@@ -40,8 +40,9 @@ def pytorchjob(spec: JobSpec) -> Manifest:
 def _run_policy(spec: JobSpec) -> Manifest:
     deadline = spec.restarts.deadline_seconds
     return {
-        # Counts restarts summed over all pods: a restart of the whole job costs one per node.
-        "backoffLimit": spec.nodes * spec.restarts.retries,
+        # Counts restarts summed over all pods: a restart of the whole job costs one per node. The job fails when the
+        # sum reaches the limit, so the limit is the first restart that is too many.
+        "backoffLimit": spec.nodes * spec.restarts.retries + 1,
         "cleanPodPolicy": "Running",  # a failed job would otherwise leave its other pods on their GPUs
         "ttlSecondsAfterFinished": spec.restarts.keep_seconds,
         **({"activeDeadlineSeconds": deadline} if deadline else {}),
