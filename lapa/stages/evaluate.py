@@ -38,7 +38,7 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
     if config is None or finetune is None:
         raise ConfigError("this run has no evaluate or no finetune stage; remove the null or choose another run")
     with open_stage(run, "evaluate") as stage:
-        dataset = Dataset.open(stage.inputs["robot"].url)
+        dataset = Dataset.open(stage.inputs["robot"].url, reads=run.reads)
         stage.progress("held-out actions")
         # Not kept: the closed loop loads policies of its own, and an accelerator may hold no second one.
         metrics, messages = held_out_numbers(load_bundle(stage.inputs["policy"].url), dataset, finetune)

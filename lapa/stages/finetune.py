@@ -41,7 +41,7 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
     if config is None:
         raise ConfigError("this run has no finetune stage; remove `finetune: null` or choose another run")
     with open_stage(run, "finetune") as stage:
-        dataset = Dataset.open(stage.inputs["robot"].url)
+        dataset = Dataset.open(stage.inputs["robot"].url, reads=run.reads)
         pretrained = stage.inputs["pretrain"].url if "pretrain" in stage.inputs else None
         labels = _labels(stage, dataset)
         spec = policy_spec(config, dataset, pretrained)

@@ -21,7 +21,7 @@ def train_inverse_dynamics(stage: Stage, config: LaqConfig) -> None:
     """Train on frame pairs one window apart, validate on held-out episodes, and register the model."""
     if ignored := ignored_settings(config):
         logger.warning("event=setting-ignored settings=%s reason=laq.labeller=inverse-dynamics", ",".join(ignored))
-    dataset = Dataset.open(stage.inputs["robot"].url)
+    dataset = Dataset.open(stage.inputs["robot"].url, reads=stage.run.reads)
     spec = inverse_dynamics_spec(config, dataset)
     task = InverseDynamicsTask(spec)
     result, model = train(

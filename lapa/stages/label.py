@@ -32,7 +32,7 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
         for role, name in (("videos", "labels"), ("robot", "robot-labels")):
             if role not in stage.inputs:
                 continue
-            dataset = Dataset.open(stage.inputs[role].url)
+            dataset = Dataset.open(stage.inputs[role].url, reads=run.reads)
             outputs[name], usage = _label(stage, ranks, dataset, labeller, files.join(stage.folder, name))
             metrics |= {f"{role}/{key}": value for key, value in usage.items()}
         stage.tracker.log_metrics(metrics, step=0)

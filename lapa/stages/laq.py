@@ -36,8 +36,8 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
 
 
 def _train(stage: Stage, config: LaqConfig) -> None:
-    dataset = Dataset.open(stage.inputs["videos"].url)
-    probe = Dataset.open(stage.inputs["robot"].url) if "robot" in stage.inputs else None
+    dataset = Dataset.open(stage.inputs["videos"].url, reads=stage.run.reads)
+    probe = Dataset.open(stage.inputs["robot"].url, reads=stage.run.reads) if "robot" in stage.inputs else None
     task = LaqTask(config, probe=probe, tracker=stage.tracker)
     share = None if config.supervision is None else config.supervision.share
     motion = None

@@ -41,7 +41,7 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
     if config is None:
         raise ConfigError("this run has no pretrain stage; remove `pretrain: null` or choose another run")
     with open_stage(run, "pretrain") as stage:
-        dataset = Dataset.open(stage.inputs["videos"].url)
+        dataset = Dataset.open(stage.inputs["videos"].url, reads=run.reads)
         target = _target(stage, config, dataset)
         result, model = train(
             stage,

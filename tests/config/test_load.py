@@ -111,7 +111,8 @@ def test_baselines_are_the_same_programs_with_other_settings():
 
 
 def test_runtime_settings_are_no_part_of_what_a_stage_makes():
-    run, other = load_run("tabletop"), load_run("tabletop", ["engine.kind=deepspeed", "laq.stream.workers=2"])
+    changes = ["engine.kind=deepspeed", "laq.stream.workers=2", "reads.cache.max_bytes=1000", "reads.attempts=2"]
+    run, other = load_run("tabletop"), load_run("tabletop", changes)
     assert result_settings(run) == result_settings(other)
     assert result_settings(run) != result_settings(load_run("tabletop", ["laq.fit.steps=9"]))
 
