@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from lapa_k8s.base import Manifest
 from lapa_k8s.exit_codes import meaning_of
+from lapa_k8s.image_pulls import WAITING_REASONS, explain_pull
 from lapa_k8s.kinds import OPERATOR_NAMES, nodes_of
 from lapa_k8s.names import QUEUE_LABEL
 from lapa_k8s.queueing import explain_workload
@@ -126,6 +127,21 @@ def _unplaced(facts: Facts) -> Diagnosis | None:
     return Diagnosis(f"{count}: {first_sentence(words)}", "kubectl describe nodes")
 
 
+def _insufficient(count: str, match: re.Match[str]) -> tuple[str, str]:
+    remedy = "ask for fewer --nodes or --gpus-per-node"
+    if (setting := _SETTINGS.get(match[1])) is not None:
+        remedy = f"if no node ever has as much, lower {setting} in the cluster profile"
+    return f"{count}: no node has enough {match[1]} free", f"wait, or {remedy}; who has it: kubectl describe nodes"
+
+
+_SETTINGS = {
+    "cpu": "gpu_node.cpu",
+    "memory": "gpu_node.memory_gib",
+    "ephemeral-storage": "gpu_node.scratch.size_gib",
+}
+"""What asks for a resource, where it is not the number of nodes or GPUs."""
+
+
 def _taint(count: str, match: re.Match[str]) -> tuple[str, str]:
     return (f"{count}: they are kept for others by the taint {match[1]}",
             "add it to gpu_node.tolerations in the cluster profile, if these nodes are meant")  # fmt: skip
@@ -139,16 +155,18 @@ _SCHEDULER: tuple[tuple[str, Callable[[str, re.Match[str]], tuple[str, str]]], .
             "check gpu_node.scratch.storage_class: kubectl get storageclass",
         ),
     ),
+    (r"Insufficient ([\w./-]*\w)", _insufficient),
     (
-        r"Insufficient ([\w./-]*\w)",
+        r"taint \{node\.kubernetes\.io/([\w-]+)",
         lambda count, match: (
-            f"{count}: no node has enough {match[1]} free",
-            "wait, ask for fewer --nodes or --gpus-per-node, or see who has them: kubectl describe nodes",
+            f"{count}: the nodes are not well ({match[1]})",
+            "kubectl get nodes; ask the platform team",
         ),
     ),
-    (r"untolerated taint \{([^}]*)\}", _taint),
+    # Those of the control plane are for everybody, and never the reason.
+    (r"taint \{(?!node-role\.kubernetes\.io/)([^}]*)\}", _taint),
     (
-        r"didn't match Pod's node affinity/selector|didn't match node selector",
+        r"didn't match (?:Pod's )?node (?:affinity|selector)",
         lambda count, _: (
             f"{count}: no node has the labels they ask for",
             "check gpu_node.node_selector in the cluster profile: kubectl get nodes --show-labels",
@@ -164,7 +182,10 @@ _SCHEDULER: tuple[tuple[str, Callable[[str, re.Match[str]], tuple[str, str]]], .
 def _container_waits(facts: Facts) -> Diagnosis | None:
     for pod in facts.pods:
         for item in waiting(pod):
-            if (found := _explain_waiting(pod, str(item.get("reason", "")), str(item.get("message", "")))) is not None:
+            reason, message = str(item.get("reason") or ""), str(item.get("message") or "")
+            if reason in WAITING_REASONS:
+                return explain_pull(pod, message, facts.events)
+            if (found := _explain_waiting(pod, reason, message)) is not None:
                 return found
     return None
 
@@ -175,13 +196,6 @@ def _explain_waiting(pod: Manifest, reason: str, message: str) -> Diagnosis | No
         case "ErrImageNeverPull":
             return Diagnosis(f"the image {image} is not on the node, and images.pull_policy is Never",
                              "set images.pull_policy=IfNotPresent")  # fmt: skip
-        case "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName":
-            is_denied = re.search(r"unauthorized|denied|authentication|403|401", message, re.IGNORECASE)
-            cause = "the registry wants a login" if is_denied else first_sentence(message) or reason
-            remedy = (
-                "name a pull secret in images.pull_secrets" if is_denied else "check images.train, tag and spelling"
-            )
-            return Diagnosis(f"the image {image} cannot be pulled: {cause}", remedy)
         case "CreateContainerConfigError":
             if match := re.search(r'(secret|configmap) "([^"]+)" not found', message):
                 return Diagnosis(f"there is no {match[1]} '{match[2]}' in the namespace",

@@ -9,6 +9,8 @@ from lapa_k8s.parts import Scheduling
 from lapa_k8s.states import ContainerEnd, state_of
 from lapa_k8s.words import Diagnosis
 
+CONTROL_PLANE = "1 node(s) had untolerated taint {node-role.kubernetes.io/control-plane: }"
+
 
 def why(manifest: dict, pods: list = (), **known) -> Diagnosis:
     return diagnose(Facts(job=manifest, state=state_of(manifest, pods), pods=pods, **known))
@@ -61,8 +63,15 @@ def test_a_deactivated_workload_is_resumed():
     ("message", "words", "remedy"),
     [
         ("0/5 nodes are available: 5 Insufficient nvidia.com/gpu.", "enough nvidia.com/gpu free", "--nodes"),
+        ("0/1 nodes are available: 1 Insufficient memory.", "enough memory free", "gpu_node.memory_gib"),
         ("0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector.", "labels", "node_selector"),
         ("0/2 nodes are available: 2 node(s) had untolerated taint {gpu: true}.", "taint gpu: true", "tolerations"),
+        ("0/2 nodes are available: 2 node(s) had taint {gpu: true}, that the pod didn't tolerate.", "gpu",
+         "tolerations"),
+        (f"0/3 nodes are available: {CONTROL_PLANE}, 2 node(s) didn't match Pod's node affinity/selector.", "labels",
+         "node_selector"),
+        ("0/2 nodes are available: 2 node(s) had untolerated taint {node.kubernetes.io/disk-pressure: }.",
+         "not well (disk-pressure)", "platform team"),
         ("0/2 nodes are available: 2 node(s) had no volume; StorageClass x", "scratch", "scratch"),
         ("0/2 nodes are available: 2 node(s) were unschedulable.", "cordoned", "kubectl get nodes"),
         ("something new", "something new", "kubectl describe nodes"),
@@ -79,7 +88,9 @@ def test_pods_without_a_node_say_what_the_scheduler_misses(message: str, words: 
     ("reason", "message", "words", "remedy"),
     [
         ("ImagePullBackOff", "pull access denied for x", "the registry wants a login", "pull_secrets"),
-        ("ErrImagePull", "manifest unknown", "manifest unknown", "images.train"),
+        ("ErrImagePull", "manifest unknown", "does not have it", "images.train"),
+        ("ErrImagePull", "rpc error: code = Unknown desc = something new. More", "pulled: something new", "train"),
+        ("InvalidImageName", "", "not valid", "images.train"),
         ("ErrImageNeverPull", "", "pull_policy is Never", "IfNotPresent"),
         ("CreateContainerConfigError", 'secret "bucket" not found', "no secret 'bucket'", "kubectl create secret"),
         ("CreateContainerConfigError", "couldn't find key X in Secret team/bucket", "no key X", "add"),
@@ -88,6 +99,35 @@ def test_pods_without_a_node_say_what_the_scheduler_misses(message: str, words: 
 )  # fmt: skip
 def test_a_container_that_cannot_start_says_why(reason: str, message: str, words: str, remedy: str):
     found = why(job(), [pod(0), waiting_pod(1, reason, message)])
+    assert words in found.why
+    assert remedy in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("cause", "words", "remedy"),
+    [
+        ('failed to do request: Head "https://r.example/v2/": dial tcp: lookup r.example: no such host',
+         "no registry of the name r.example", "DNS"),
+        ('failed to do request: Head "https://r.example/v2/": dial tcp 10.0.0.1:443: i/o timeout', "reach", "whether"),
+        ("docker.io/library/lapa-train:2: not found", "does not have it", "images.train"),
+        ("unexpected status code 401 Unauthorized", "wants a login", "pull_secrets"),
+        ("429 Too Many Requests - toomanyrequests: rate limit", "no more images for now", "mirror"),
+    ],
+)  # fmt: skip
+def test_between_two_tries_to_pull_an_image_the_events_say_why(cause: str, words: str, remedy: str):
+    image = "registry.example/lapa-train:1"
+    # As a kubelet with containerd words them.
+    failed = (
+        f'Failed to pull image "{image}": rpc error: code = Unknown desc = failed to pull and unpack image: {cause}'
+    )
+    happened = [
+        event("Failed", 'Failed to pull image "other": denied', "pod-0"),
+        event("Failed", failed, "pod-1"),
+        event("Failed", "Error: ImagePullBackOff", "pod-1"),
+    ]
+    waits = waiting_pod(1, "ImagePullBackOff", f'Back-off pulling image "{image}"')
+    found = why(job(), [pod(0), waits], events=happened)
+    assert f"the image {image} cannot be pulled: " in found.why
     assert words in found.why
     assert remedy in found.remedy
 
