@@ -17,6 +17,7 @@ def environment(spec: JobSpec) -> list[Manifest]:
         # The v1 operator sets this itself, and a name twice is refused by server-side apply.
         **({} if spec.operator == "pytorchjob" else {"PYTHONUNBUFFERED": "1"}),
         **_folders(),
+        **_shard_cache(spec),
         **_storage(spec),
         **_tracking(spec),
         **(_launcher(spec) if spec.stage not in ONE_PROCESS_STAGES else {}),
@@ -52,6 +53,19 @@ def _folders() -> dict[str, str]:
         "TORCH_EXTENSIONS_DIR": f"{SCRATCH}/cache/torch-extensions",
         "TORCHINDUCTOR_CACHE_DIR": f"{SCRATCH}/cache/inductor",
         "TRITON_CACHE_DIR": f"{SCRATCH}/cache/triton",
+    }
+
+
+def _shard_cache(spec: JobSpec) -> dict[str, str]:
+    """Blocks of shards, for all ranks of a pod; the other half is for checkpoints on their way and compiled code.
+
+    A pod that fills its scratch volume beyond the size asked for is evicted.
+    """
+    if spec.stage == "ingest":
+        return {}
+    return {
+        "LAPA_CACHE_DIR": f"{SCRATCH}/cache/shards",
+        "LAPA_CACHE_BYTES": str(spec.node.scratch.size_gib * 2**30 // 2),
     }
 
 
