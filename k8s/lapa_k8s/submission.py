@@ -75,7 +75,12 @@ def send(cluster: Cluster, manifests: Submission) -> Submitted:
     made_config = _create_config(cluster, manifests.config_map)
     job: Manifest | None = None
     try:
-        job = cluster.create(kind, namespace, manifests.job)
+        try:
+            job = cluster.create(kind, namespace, manifests.job)
+        except NameTaken:
+            if (known := find_sent(cluster, manifests)) is not None:
+                return known  # somebody submitted the very same meanwhile; the configuration is theirs now
+            raise
         cluster.patch(CONFIG_MAP, namespace, name, {"metadata": {"ownerReferences": [_owner(kind, job)]}})
     except BaseException:
         _undo(cluster, manifests, job is not None, made_config)

@@ -49,6 +49,14 @@ class Api:
         self._who = {"Impersonate-User": "somebody", "Impersonate-Group": group} if group else {}
 
     def ask(self, method: str, path: str, body: Object | None = None, *, kind_of_body: str = "") -> Answer:
+        code, text = self._send(method, path, body, kind_of_body)
+        # Streams and logs are many objects, or none.
+        return Answer(code, json.loads(text) if text.startswith(b"{") and b"\n{" not in text else {})
+
+    def text(self, path: str) -> str:
+        return self._send("GET", path, None, "")[1].decode()
+
+    def _send(self, method: str, path: str, body: Object | None, kind_of_body: str) -> tuple[int, bytes]:
         headers = {"Accept": "application/json", **self._who}
         if body is not None:
             headers["Content-Type"] = kind_of_body or "application/json"
@@ -56,8 +64,7 @@ class Api:
             method, path, header_params=headers, body=body, auth_settings=["BearerToken"]
         )
         response = self._api.call_api(method, url, header_params=sent, body=data, _request_timeout=30).response
-        text = response.data
-        return Answer(response.status, json.loads(text) if text.startswith(b"{") and b"\n{" not in text else {})
+        return response.status, response.data
 
     def get(self, path: str) -> Object:
         answer = self.ask("GET", path)

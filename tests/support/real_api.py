@@ -22,6 +22,78 @@ from pathlib import Path
 import pytest
 
 START_SECONDS = 120
+ISSUER = "https://kubernetes.default.svc"
+
+
+class RealApi:
+    """A kube-apiserver with its etcd; the API server may be stopped and started again, as in an upgrade."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.key = folder / "sa.key"
+        self._etcd_port, self._peer_port, self._port = (free_port() for _ in range(3))
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        subprocess.run(["openssl", "genrsa", "-out", str(self.key), "2048"], check=True, capture_output=True)
+        (folder / "tokens.csv").write_text(
+            "admin-token,admin,u1,system:masters\nstranger-token,stranger,u2,strangers\n"
+        )
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self._port}"
+
+    @property
+    def kubeconfigs(self) -> dict[str, Path]:
+        return {user: write_kubeconfig(self.folder, user, self.url) for user in ("admin", "stranger")}
+
+    def start_etcd(self) -> None:
+        client, peer = f"http://127.0.0.1:{self._etcd_port}", f"http://127.0.0.1:{self._peer_port}"
+        self._start(
+            program("etcd"), "--data-dir", str(self.folder / "etcd"), "--listen-client-urls", client,
+            "--advertise-client-urls", client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+            "--initial-cluster", f"default={peer}", "--unsafe-no-fsync",
+        )  # fmt: skip
+
+    def start(self) -> None:
+        """The API server; returns when it is ready."""
+        self._start(
+            program("kube-apiserver"), f"--etcd-servers=http://127.0.0.1:{self._etcd_port}",
+            "--bind-address=127.0.0.1", f"--secure-port={self._port}", f"--cert-dir={self.folder / 'certs'}",
+            f"--service-account-issuer={ISSUER}", f"--service-account-key-file={self.key}",
+            f"--service-account-signing-key-file={self.key}", f"--token-auth-file={self.folder / 'tokens.csv'}",
+            "--authorization-mode=RBAC", "--service-cluster-ip-range=10.0.0.0/24", "--advertise-address=127.0.0.1",
+            "--endpoint-reconciler-type=none", "--disable-admission-plugins=ServiceAccount",
+        )  # fmt: skip
+        wait_until_ready(self.url, self.folder / "kube-apiserver.log")
+
+    def stop(self, name: str = "kube-apiserver") -> None:
+        """Ends the server as a crash does: streams break off, nobody is told."""
+        process = self._running.pop(name)
+        process.kill()
+        process.wait(timeout=30)
+
+    def stop_all(self) -> None:
+        for process in reversed(self._running.values()):
+            process.terminate()
+        for process in self._running.values():
+            process.wait(timeout=30)
+
+    def _start(self, command: str, *arguments: str) -> None:
+        name = Path(command).name
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self._running[name] = subprocess.Popen([command, *arguments], stdout=log, stderr=subprocess.STDOUT)
+
+
+@contextmanager
+def restartable_real_api(folder: Path) -> Iterator[RealApi]:
+    """A server of this test's own, never a user's cluster."""
+    api = RealApi(folder)
+    try:
+        api.start_etcd()
+        api.start()
+        yield api
+    finally:
+        api.stop_all()
 
 
 @contextmanager
@@ -30,37 +102,8 @@ def running_real_api(folder: Path) -> Iterator[dict[str, Path]]:
     if named := os.environ.get("LAPA_TEST_KUBECONFIG"):
         yield {"admin": Path(named)}
         return
-    etcd_port, peer_port, api_port = (free_port() for _ in range(3))
-    etcd_url, peer_url = f"http://127.0.0.1:{etcd_port}", f"http://127.0.0.1:{peer_port}"
-    key = folder / "sa.key"
-    subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
-    (folder / "tokens.csv").write_text("admin-token,admin,u1,system:masters\nstranger-token,stranger,u2,strangers\n")
-    etcd = [
-        program("etcd"), "--data-dir", str(folder / "etcd"), "--listen-client-urls", etcd_url,
-        "--advertise-client-urls", etcd_url, "--listen-peer-urls", peer_url, "--initial-advertise-peer-urls", peer_url,
-        "--initial-cluster", f"default={peer_url}", "--unsafe-no-fsync",
-    ]  # fmt: skip
-    api = [
-        program("kube-apiserver"), f"--etcd-servers={etcd_url}", "--bind-address=127.0.0.1",
-        f"--secure-port={api_port}", f"--cert-dir={folder / 'certs'}",
-        "--service-account-issuer=https://kubernetes.default.svc", f"--service-account-key-file={key}",
-        f"--service-account-signing-key-file={key}", f"--token-auth-file={folder / 'tokens.csv'}",
-        "--authorization-mode=RBAC", "--service-cluster-ip-range=10.0.0.0/24", "--advertise-address=127.0.0.1",
-        "--endpoint-reconciler-type=none", "--disable-admission-plugins=ServiceAccount",
-    ]  # fmt: skip
-    running: list[subprocess.Popen[bytes]] = []
-    try:
-        for name, command in (("etcd", etcd), ("api", api)):
-            with (folder / f"{name}.log").open("wb") as log:
-                running.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT))
-        server = f"https://127.0.0.1:{api_port}"
-        wait_until_ready(server, folder / "api.log")
-        yield {user: write_kubeconfig(folder, user, server) for user in ("admin", "stranger")}
-    finally:
-        for process in reversed(running):
-            process.terminate()
-        for process in running:
-            process.wait(timeout=30)
+    with restartable_real_api(folder) as api:
+        yield api.kubeconfigs
 
 
 def program(name: str, *, made_by: str = "build_kubernetes.sh", kept_in: str = "kubernetes") -> str:
