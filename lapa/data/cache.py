@@ -16,7 +16,7 @@ import logging
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -90,12 +90,13 @@ class BlockCache:
             partial.write_bytes(block)
             partial.replace(self._blocks / name)
         except OSError as error:
-            partial.unlink(missing_ok=True)
             self._warn(error)
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
 
     def _reserve(self, size: int) -> None:
         """Write ``size`` into the ledger, after removing blocks where there is no room for it."""
-        with FileLock(self.folder / "used.lock", poll_interval=0.005):
+        with FileLock(self.folder / "used.lock", timeout=_PATIENCE_SECONDS, poll_interval=0.005):
             used = self._used()
             if used is None or used + size > self.max_bytes:
                 used = self._evict(int(self.max_bytes * _KEPT_SHARE) - size)
