@@ -18,7 +18,7 @@ from lapa_k8s.pipeline_progress import (
     with_progress,
 )
 from lapa_k8s.records import find_job, gather, job_pods, list_jobs, record_of
-from lapa_k8s.states import State, container_statuses, ends
+from lapa_k8s.states import State, container_statuses, ends, state_of
 from lapa_k8s.words import Diagnosis
 from lapactl.jobs_target import Target
 from lapactl.output import Output, duration
@@ -80,11 +80,12 @@ def print_why(out: Output, target: Target, name: str) -> None:
 
 
 def print_digest(out: Output, target: Target, name: str) -> None:
-    find_job(target.cluster, target.namespace, name)
+    job = find_job(target.cluster, target.namespace, name)
     pods = job_pods(target.cluster, target.namespace, name)
+    has_failed = state_of(job, pods).state is State.FAILED
     has_restarted = bool(ends(pods)) and all(_is_running(pod) for pod in pods)
     lines = read_logs(target.cluster, target.namespace, name, tail=MAX_DIGEST_LINES, is_previous=has_restarted)
-    digest = digest_of(pods, islice(lines, MAX_DIGEST_LINES * max(len(pods), 1)))
+    digest = digest_of(pods, islice(lines, MAX_DIGEST_LINES * max(len(pods), 1)), has_failed=has_failed)
     record = {"job": name, **digest._asdict(), "endings": [ending._asdict() for ending in digest.endings]}
     if out.is_json:
         out.json(record)
@@ -94,7 +95,7 @@ def print_digest(out: Output, target: Target, name: str) -> None:
         out.text("\n".join(["", *digest.traceback]))
     if digest.endings:
         out.table(record["endings"], columns=["finished", "pod", "exit_code", "meaning"])
-    if not digest.endings and digest.error is None:
+    if not digest.endings and digest.error is None and not has_failed:
         out.hint("nothing failed as far as its pods can tell")
 
 

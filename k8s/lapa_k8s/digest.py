@@ -20,6 +20,11 @@ _KINDS = {
     "a decoding worker was killed": re.compile(r"DataLoader worker .* killed"),
     "the object store refused": re.compile(r"NoCredentialsError|AccessDenied|SignatureDoesNotMatch|InvalidAccessKeyId"),
 }
+GONE = (
+    "its pods are gone, and what they said with them, unless the cluster collects logs; submit it again with --new "
+    "--follow to read along"
+)
+"""PyTorchJob's operator removes pods that start again and again, once it gives a job up."""
 _EFFECTS = ("a collective timed out: one rank stopped before",)
 """What happens to the others after one rank fails."""
 
@@ -49,8 +54,11 @@ class Digest(NamedTuple):
     remedy: str
 
 
-def digest_of(pods: Sequence[Manifest], lines: Iterable[LogLine]) -> Digest:
-    """Where no log is left, the last words that the pods' statuses keep are read instead."""
+def digest_of(pods: Sequence[Manifest], lines: Iterable[LogLine], *, has_failed: bool = False) -> Digest:
+    """Where no log is left, the last words that the pods' statuses keep are read instead.
+
+    `has_failed`: the job has, for good.
+    """
     said = list(lines) or _last_words(pods)
     traceback = _first_traceback(said)
     failed = ends(pods)
@@ -65,7 +73,7 @@ def digest_of(pods: Sequence[Manifest], lines: Iterable[LogLine]) -> Digest:
         traceback=tuple(line.words for line in traceback[-MAX_TRACEBACK:]),
         last_step=max(steps, default=None),
         endings=tuple(Ending(end.pod, end.exit_code, meaning_of(end).words, end.finished) for end in failed),
-        remedy=meaning_of(failed[0]).remedy if failed else "",
+        remedy=meaning_of(failed[0]).remedy if failed else (GONE if has_failed and not pods else ""),
     )
 
 

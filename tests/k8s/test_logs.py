@@ -88,6 +88,11 @@ def test_without_logs_a_digest_reads_the_last_words_of_the_pods():
     assert digest.endings[0].meaning == "a setting is impossible"
 
 
+def test_of_a_failed_job_whose_pods_are_gone_the_digest_says_so():
+    assert "its pods are gone" in digest_of([], [], has_failed=True).remedy
+    assert digest_of([], []).remedy == ""
+
+
 def test_logs_of_all_pods_come_as_one(fake_api: FakeApi, cluster: Cluster):
     put_job(fake_api)
     put_pod(fake_api, 0, FAILURE[:1])
