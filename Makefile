@@ -22,7 +22,7 @@ BIN := .venv/bin
 STAMP := .venv/.setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test lint test-long test-cluster test-images test-pods lock image-gpu image-cpu
+.PHONY: help setup quickstart docs test lint test-long test-cluster test-images test-pods lock image-gpu image-cpu
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -61,6 +61,9 @@ test-cluster: setup ## The tests on a real Kubernetes API server, which is built
 		|| command -v kube-apiserver > /dev/null || tests/cluster/build_kubernetes.sh
 	@command -v promtool > /dev/null || tests/cluster/fetch_promtool.sh
 	CI=true $(BIN)/python -m pytest $(PYTEST_ARGS) -m "cluster and not pods and not images"
+
+docs: setup ## Write docs/reference-cli.md anew from the commands' own help
+	$(BIN)/python scripts/cli_reference.py
 
 lock: ## Resolve requirements.lock anew from pyproject.toml
 	test -x $(BIN)/uv || { "$(PYTHON)" -m venv .venv && $(BIN)/python -m pip install --quiet $(UV); }

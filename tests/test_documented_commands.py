@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,12 @@ from lapa.config.stages import STAGES
 from lapactl.main import app
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+REFERENCE = ROOT / "docs" / "reference-cli.md"  # made of the commands' own help
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted(path for path in (ROOT / "docs").rglob("*.md") if path != REFERENCE),
+]
 GROUPS = ("config", "data", "models", "bench", "analyze", "jobs")
 
 
@@ -45,6 +52,12 @@ def test_shown_presets_and_examples_load():
             load_run(str(ROOT / target))
         elif target and not target.startswith("-") and not target.endswith(".yaml"):
             assert target in PRESETS or target in STAGES, command
+
+
+def test_the_reference_says_what_the_commands_say():
+    command = [sys.executable, str(ROOT / "scripts" / "cli_reference.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_make_targets_of_the_readme_exist():
