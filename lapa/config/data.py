@@ -51,16 +51,17 @@ class VideoFolderSource(Config):
 
 
 class LeRobotSource(Config):
-    """A LeRobot v2.x dataset: Parquet tables, mp4 videos, `meta/`."""
+    """A LeRobot v2.0, v2.1 or v3.0 dataset: Parquet tables, mp4 videos, `meta/`."""
 
     kind: Literal["lerobot"] = "lerobot"
     url: str
-    camera: str | None = None
-    """Video key, as `meta/info.json` names it; the first one whose files exist when not given."""
+    camera: str | tuple[str, ...] | None = None
+    """Video key, as `meta/info.json` names it; the first one whose files exist when not given. Of several, each gives
+    an episode of its own, and the held-out share takes all views of an episode or none."""
     action_column: str = "action"
     proprioception_column: str | None = "observation.state"
     instruction_column: str | None = None
-    """Column that indexes `meta/tasks.jsonl`; `task_index`, or the first annotation column, when not given."""
+    """Column that indexes the dataset's tasks; `task_index`, or the first annotation column, when not given."""
     embodiment: str | None = None
     """Overrides `robot_type`."""
     licence: str = "unknown"

@@ -1,4 +1,8 @@
-"""Which episodes are held out: decided by a hash of the episode's id, so that adding data moves no episode."""
+"""Which episodes are held out: decided by a hash of the episode's id, so that adding data moves no episode.
+
+What is before an `@` in an id names a recording that several episodes are views or clips of: they share one fate, since
+they show the same scene.
+"""
 
 import numpy as np
 from jaxtyping import Int64
@@ -13,17 +17,18 @@ Rows = Int64[np.ndarray, " _e"]
 def split_rows(dataset: Dataset, share: float) -> tuple[Rows, Rows]:
     """Rows to train on and rows to hold out.
 
-    With a share above 0 and at least two episodes neither is empty: where the hash would leave one so, the
-    episode nearest to the boundary changes sides. An only episode is there to train on.
+    With a share above 0 and at least two recordings neither is empty: where the hash would leave one so, the
+    recording nearest to the boundary changes sides. An only recording is there to train on.
     """
     places = np.array([_place("validation", episode) for episode in dataset.index["episode"].to_pylist()])
     held_out = places < share
-    if share > 0 and len(places) > 1:
+    recordings = len(np.unique(places))
+    if share > 0 and recordings > 1:
         if not held_out.any():
-            held_out[places.argmin()] = True
+            held_out[places == places.min()] = True
         elif held_out.all():
-            held_out[places.argmax()] = False
-    if len(places) == 1:
+            held_out[places == places.max()] = False
+    if recordings == 1:
         held_out[:] = False
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
@@ -34,5 +39,5 @@ def is_chosen(purpose: str, episode_id: str, share: float) -> bool:
 
 
 def _place(purpose: str, episode_id: str) -> float:
-    """Uniform in [0, 1) over ids."""
-    return int(files.digest(purpose, episode_id)[:13], 16) / 16**13
+    """Uniform in [0, 1) over recordings."""
+    return int(files.digest(purpose, episode_id.partition("@")[0])[:13], 16) / 16**13

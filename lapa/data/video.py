@@ -71,9 +71,34 @@ def decode(video: VideoData, *, name: str = "video", steady_fps: float | None = 
         pictures = _on_even_grid(pictures, steady_fps, name)
     reformatter = VideoReformatter()
     for picture in pictures:
-        image = reformatter.reformat(picture, format="rgb24").to_ndarray()
-        turns = round(picture.rotation / 90)
-        yield np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+        yield _upright(reformatter, picture)
+
+
+def decode_span(
+    video: VideoData, *, start_seconds: float, num_frames: int, fps: float, name: str = "video"
+) -> Iterator[Frame]:
+    """The `num_frames` frames from `start_seconds` on, of a video that holds more than them; RGB, upright.
+
+    Entered at the key frame before. Raises SourceError, naming `name`, where the span is damaged, or a frame is not
+    where a video of `fps` has it.
+    """
+    half = 0.5 / fps
+    reformatter = VideoReformatter()
+    count, first, due = 0, start_seconds, start_seconds
+    for picture in _pictures_from(video, start_seconds - half, name):
+        if count == num_frames or abs(picture.time - due) > half:
+            break
+        # The first frame sets the grid: starts are rounded sums of durations.
+        if count == 0:
+            first = picture.time
+        count += 1
+        due = first + count / fps
+        yield _upright(reformatter, picture)
+    if count < num_frames:
+        raise SourceError(
+            f"{name} has {count} of the {num_frames} frames that should begin at second {start_seconds:.3f} with "
+            f"{fps:g} fps. Replace or remove it."
+        )
 
 
 def probe(video: VideoData, *, name: str = "video") -> VideoInfo:
@@ -122,6 +147,29 @@ def _pictures(video: VideoData, name: str) -> Iterator[VideoFrame]:
         raise SourceError(f"{name} declares {declared} frames but only {count} can be decoded. Replace or remove it.")
 
 
+def _pictures_from(video: VideoData, seconds: float, name: str) -> Iterator[VideoFrame]:
+    """Pictures whose time is not before `seconds`; those without a time are none of them."""
+    with _opened(video, name) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "NONE"
+        try:
+            if seconds > 0 and stream.time_base:
+                container.seek(int(seconds / stream.time_base), stream=stream, backward=True)
+            for picture in container.decode(stream):
+                if picture.pts is not None and picture.time >= seconds:
+                    yield picture
+        except av.error.FFmpegError as error:
+            raise SourceError(
+                f"{name} is damaged after second {seconds:.3f}: {error}. Replace or remove it."
+            ) from error
+
+
+def _upright(reformatter: VideoReformatter, picture: VideoFrame) -> Frame:
+    image = reformatter.reformat(picture, format="rgb24").to_ndarray()
+    turns = round(picture.rotation / 90)
+    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+
 def _on_even_grid(pictures: Iterable[VideoFrame], fps: float, name: str) -> Iterator[VideoFrame]:
     """Each grid point shows the newest picture that began at most half an interval after it.
 
@@ -154,6 +202,8 @@ def _on_even_grid(pictures: Iterable[VideoFrame], fps: float, name: str) -> Iter
 @contextmanager
 def _opened(video: VideoData, name: str) -> Iterator[InputContainer]:
     source: Any = io.BytesIO(video) if isinstance(video, bytes) else video
+    if not isinstance(source, str | Path):
+        source.seek(0)  # an open file may have been read before
     try:
         container = av.open(str(source) if isinstance(source, Path) else source, "r")
     except (av.error.FFmpegError, ValueError) as error:

@@ -98,3 +98,8 @@ def episode_id(key: str) -> str:
     """A file name for a key of any script and length. Without dots: WebDataset cuts member names at the first."""
     readable = re.sub(r"[^A-Za-z0-9_]+", "-", key).strip("-")[-60:].strip("-")
     return "-".join(filter(None, [readable, files.digest(key)[:8]]))
+
+
+def part_id(whole: str, part: str) -> str:
+    """`whole@part`: id of one view or clip of a recording. A split keeps together what is before the @."""
+    return f"{whole}@{episode_id(part)}"

@@ -1,19 +1,22 @@
-"""LeRobot datasets v2.0 and v2.1: one Parquet table and one mp4 per camera for each episode."""
+"""LeRobot datasets of any version: which camera and columns, and one episode's rows as an `Episode`."""
 
-import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from lapa import files
 from lapa.config.data import LeRobotSource
 from lapa.data import video
-from lapa.data.parquet import read_parquet
-from lapa.data.readers.base import SourceFile, SourceItem, episode_id, fingerprint, list_files, load_video
+from lapa.data.readers.base import SourceItem, episode_id, load_video, part_id
+from lapa.data.readers.images import decode_images
+from lapa.data.readers.lerobot_meta import EpisodeTable, LeRobotLayout, VideoSpan, major_version, read_info
+from lapa.data.readers.lerobot_statistics import read_statistics, warn_outside
+from lapa.data.readers.lerobot_v2 import LeRobotV2Layout
+from lapa.data.readers.lerobot_v3 import LeRobotV3Layout
+from lapa.data.video import VideoData
 from lapa.errors import SourceError
 from lapa.types.episodes import Episode, Frame
 
@@ -24,73 +27,120 @@ TASK_DESCRIPTION = "task_description"
 
 
 class LeRobotReader:
-    """One item per episode of `meta/episodes.jsonl`."""
+    """Items as the version's layout cuts them; an episode for each chosen camera."""
 
     def __init__(self, config: LeRobotSource) -> None:
         self.config = config
-        self.info = _read_info(config.url)
+        self.info = read_info(config.url)
         self.features: dict[str, Any] = self.info["features"]
-        self.files = list_files(config.url)
-        self.episodes = _by_index(config.url, "meta/episodes.jsonl", "episode_index")
-        tasks = _by_index(config.url, "meta/tasks.jsonl", "task_index", "task")
-        self.tasks = {number: line["task"] for number, line in tasks.items()}
-        self.camera = self._choose_camera()
+        is_v3 = major_version(self.info, config.url) == "v3"
+        self.layout: LeRobotLayout = (LeRobotV3Layout if is_v3 else LeRobotV2Layout)(config.url, self.info)
+        self.cameras = self._choose_cameras()
         self.action_column = self._choose_column(config.action_column, "action")
         self.proprioception_column = self._choose_column(config.proprioception_column, "observation.state")
         self.instruction_column = config.instruction_column or self._default_instruction_column()
+        columns = [column for column in (self.action_column, self.proprioception_column) if column]
+        self.statistics = read_statistics(config.url, self.layout.files, columns)
 
     def items(self) -> list[SourceItem]:
-        return [
-            SourceItem(
-                key=f"episode_{number:06d}",
-                fingerprint=fingerprint(
-                    self.files.get(self._table_name(number)),
-                    self.files.get(self._video_name(number, self.camera)),
-                    self.info["fps"],
-                    self.tasks,
-                ),
-            )
-            for number in sorted(self.episodes)
-        ]
+        return self.layout.items(self.cameras, self.info["fps"])
 
-    def read(self, item: SourceItem) -> Iterator[Episode]:
-        number = int(item.key.rsplit("_", 1)[1])
-        table_file = self._existing(self._table_name(number))
-        video_file = self._existing(self._video_name(number, self.camera))
-        table = self._read_table(table_file)
-        declared = video.probe(load_video(self.config.url, video_file), name=video_file.name).num_frames
-        if declared is not None and declared != table.num_rows:
-            raise SourceError(
-                f"{video_file.name} has {declared} frames but {table_file.name} has {table.num_rows} rows; they must "
-                "agree for actions to belong to frames. Export this episode again."
-            )
-        yield Episode(
-            id=episode_id(item.key),
-            frames=partial(self._frames, video_file),
+    def read(self, item: SourceItem) -> Iterator[Episode | SourceError]:
+        opened: dict[str, VideoData] = {}  # a file that several episodes share is fetched once
+        for found in self.layout.tables(item, self.cameras):
+            if isinstance(found, SourceError):
+                yield found
+                continue
+            for camera in self.cameras:
+                try:
+                    yield self._episode(found, camera, opened)
+                except SourceError as error:
+                    yield error
+
+    def _episode(self, found: EpisodeTable, camera: str, opened: dict[str, VideoData]) -> Episode:
+        name = f"episode_{found.number:06d}"
+        is_video = self.features[camera].get("dtype") == "video"
+        frames = self._filmed(found, found.spans[camera], opened) if is_video else self._pictured(found, camera)
+        actions = _matrix(found.table, self.action_column, found.name)
+        proprioception = _matrix(found.table, self.proprioception_column, found.name)
+        for column, values in ((self.action_column, actions), (self.proprioception_column, proprioception)):
+            warn_outside(self.statistics, column, values, name)
+        return Episode(
+            id=part_id(episode_id(name), camera) if len(self.cameras) > 1 else episode_id(name),
+            frames=frames,
             fps=float(self.info["fps"]),
-            instruction=self._instruction(number, table),
-            actions=_matrix(table, self.action_column, table_file.name),
-            proprioception=_matrix(table, self.proprioception_column, table_file.name),
+            instruction=self._instruction(found),
+            actions=actions,
+            proprioception=proprioception,
             action_names=self._names_of(self.action_column),
             embodiment=self.config.embodiment or str(self.info.get("robot_type") or "unknown"),
             licence=self.config.licence,
-            source=video_file.name,
+            source=self._source_name(found, camera),
         )
 
-    def _frames(self, file: SourceFile) -> Iterator[Frame]:
-        return video.decode(load_video(self.config.url, file), name=file.name)
+    def _filmed(self, found: EpisodeTable, span: VideoSpan, opened: dict[str, VideoData]) -> partial[Iterator[Frame]]:
+        if span.name not in self.layout.files:
+            raise SourceError(
+                f"episode {found.number}: {span.name or 'a video'} is declared in meta/ but does not exist. Add it, or "
+                "remove the episode."
+            )
+        rows = found.table.num_rows
+        if span.start_seconds is not None:
+            start, fps = span.start_seconds, float(self.info["fps"])
+            data = self._opened(span.name, opened)
+            name = f"episode {found.number} in {span.name}"
+            return partial(video.decode_span, data, start_seconds=start, num_frames=rows, fps=fps, name=name)
+        declared = video.probe(self._load(span.name), name=span.name).num_frames
+        if declared is not None and declared != rows:
+            raise SourceError(
+                f"{span.name} has {declared} frames but {found.name} has {rows} rows; they must agree for actions to "
+                "belong to frames. Export this episode again."
+            )
+        return partial(self._decode_whole, span.name)
 
-    def _choose_camera(self) -> str:
-        declared = [name for name, feature in self.features.items() if feature.get("dtype") == "video"]
-        present = [key for key in declared if any(self._video_name(n, key) in self.files for n in self.episodes)]
+    def _pictured(self, found: EpisodeTable, camera: str) -> partial[Iterator[Frame]]:
+        if camera not in found.table.column_names:
+            raise SourceError(f"{found.name} has no column {camera!r}, which meta/info.json declares as an image.")
+        cells = found.table[camera].to_pylist()
+        images = [(cell.get("bytes") if isinstance(cell, dict) else cell) or b"" for cell in cells]
+        if not all(isinstance(image, bytes) for image in images):
+            raise SourceError(
+                f"{found.name}: column {camera!r} holds no embedded images. Export the dataset as videos."
+            )
+        return partial(decode_images, images, f"episode {found.number} in {found.name}")
+
+    def _decode_whole(self, name: str) -> Iterator[Frame]:
+        return video.decode(self._load(name), name=name)
+
+    def _load(self, name: str) -> VideoData:
+        return load_video(self.config.url, self.layout.files[name])
+
+    def _opened(self, name: str, opened: dict[str, VideoData]) -> VideoData:
+        if name not in opened:
+            opened[name] = self._load(name)
+        return opened[name]
+
+    def _source_name(self, found: EpisodeTable, camera: str) -> str:
+        span = found.spans.get(camera)
+        if span is not None and span.start_seconds is None:
+            return span.name
+        return f"{span.name if span else found.name}#{found.number:06d}"
+
+    def _choose_cameras(self) -> tuple[str, ...]:
+        kinds = {name: feature.get("dtype") for name, feature in self.features.items()}
+        videos = [name for name, kind in kinds.items() if kind == "video"]
+        images = [name for name, kind in kinds.items() if kind == "image"]
+        present = [*self.layout.cameras(videos), *images]
         wanted = self.config.camera
         if wanted is None and present:
-            return present[0]
-        if wanted in present:
-            return wanted
+            return (present[0],)
+        chosen = (wanted,) if isinstance(wanted, str) else tuple(dict.fromkeys(wanted or ()))
+        missing = [camera for camera in chosen if camera not in present]
+        if chosen and not missing:
+            return chosen
         raise SourceError(
-            f"{self.config.url} has no video files for camera {wanted or '(any)'}; meta/info.json declares {declared}, "
-            f"files exist for {present}. Set source.camera to one that exists."
+            f"{self.config.url} has no video files for camera {', '.join(missing) or '(any)'}; meta/info.json declares "
+            f"{[*videos, *images]}, files exist for {present}. Set source.camera to one that exists."
         )
 
     def _choose_column(self, column: str | None, default: str) -> str | None:
@@ -107,106 +157,20 @@ class LeRobotReader:
         annotations = [name for name in self.features if name.startswith("annotation.") and TASK_DESCRIPTION in name]
         return next(iter([*annotations, *(name for name in self.features if name == "task_index")]), None)
 
-    def _instruction(self, number: int, table: pa.Table) -> str:
-        column = self.instruction_column
+    def _instruction(self, found: EpisodeTable) -> str:
+        column, table = self.instruction_column, found.table
         if column is not None and column in table.column_names and table.num_rows:
             task = int(np.asarray(table[column][0].as_py()).reshape(-1)[0])
-            if task not in self.tasks:
-                raise SourceError(f"episode {number}: {column} is {task}, which meta/tasks.jsonl does not list.")
-            return str(self.tasks[task])
-        tasks = self.episodes[number].get("tasks") or [""]
-        return str(tasks[0])
+            if task not in self.layout.tasks:
+                raise SourceError(f"episode {found.number}: {column} is {task}, which the tasks in meta/ do not list.")
+            return str(self.layout.tasks[task])
+        return next(iter(found.tasks), "")
 
     def _names_of(self, column: str | None) -> tuple[str, ...]:
         names = self.features[column].get("names") if column else None
         if isinstance(names, dict):  # {"motors": ["shoulder", …]}
             names = [name for group in names.values() if isinstance(group, list) for name in group]
         return tuple(str(name) for name in names) if isinstance(names, list) else ()
-
-    def _read_table(self, file: SourceFile) -> pa.Table:
-        try:
-            data = files.read_bytes(files.join(self.config.url, file.name))
-            return read_parquet(pa.BufferReader(data))
-        except (pa.ArrowException, OSError) as error:
-            raise SourceError(f"{file.name} cannot be read as Parquet: {error}. Replace or remove it.") from error
-
-    def _existing(self, name: str) -> SourceFile:
-        if name not in self.files:
-            raise SourceError(f"{name} is declared in meta/ but does not exist. Add it, or remove the episode.")
-        return self.files[name]
-
-    def _table_name(self, number: int) -> str:
-        return str(self.info["data_path"]).format(episode_chunk=self._chunk(number), episode_index=number)
-
-    def _video_name(self, number: int, camera: str) -> str:
-        return str(self.info["video_path"]).format(
-            episode_chunk=self._chunk(number), episode_index=number, video_key=camera
-        )
-
-    def _chunk(self, number: int) -> int:
-        return number // int(self.info.get("chunks_size") or 1000)
-
-
-def _read_info(url: str) -> dict[str, Any]:
-    try:
-        info: dict[str, Any] = files.read_json(files.join(url, "meta/info.json"))
-    except FileNotFoundError as error:
-        raise SourceError(
-            f"{url} has no meta/info.json, so it is no LeRobot dataset. Check the source's url."
-        ) from error
-    except ValueError as error:
-        raise SourceError(f"{url}/meta/info.json is not JSON: {error}. Export or download it again.") from error
-    if not isinstance(info, dict):
-        raise SourceError(f"{url}/meta/info.json holds no object. Export or download it again.")
-    version = str(info.get("codebase_version", ""))
-    if not version.startswith("v2."):
-        raise SourceError(
-            f"{url} is LeRobot {version or 'of unknown version'}; v2.0 and v2.1 are read. Convert it first."
-        )
-    missing = {"features", "fps", "data_path", "video_path"} - {key for key, value in info.items() if value}
-    if missing:
-        raise SourceError(f"{url}/meta/info.json lacks {sorted(missing)}; episodes without videos cannot be ingested.")
-    _check_values(info, f"{url}/meta/info.json")
-    return info
-
-
-def _check_values(info: Mapping[str, Any], name: str) -> None:
-    """Raises SourceError, naming the key, for values that no episode could be read with."""
-    features = info["features"]
-    if not isinstance(features, dict) or not all(isinstance(feature, dict) for feature in features.values()):
-        raise SourceError(f"{name}: `features` must map each column to an object. Export the dataset again.")
-    if not isinstance(info["fps"], int | float) or info["fps"] <= 0:
-        raise SourceError(f"{name}: `fps` is {info['fps']!r}; it must be a number above 0. Correct it.")
-    chunks = info.get("chunks_size") or 1
-    if not isinstance(chunks, int) or chunks <= 0:
-        raise SourceError(f"{name}: `chunks_size` is {chunks!r}; it must be a whole number above 0. Correct it.")
-    parts = {"episode_chunk": 0, "episode_index": 0, "video_key": "camera"}
-    for key in ("data_path", "video_path"):
-        try:
-            str(info[key]).format(**parts)
-        except (KeyError, IndexError, ValueError) as error:
-            raise SourceError(
-                f"{name}: `{key}` is {info[key]!r}; it may only use {sorted(parts)} ({error!r}). Correct it."
-            ) from error
-
-
-def _by_index(url: str, name: str, index: str, *others: str) -> dict[int, dict[str, Any]]:
-    """Lines of a `.jsonl` file by their index; each must have the other keys too."""
-    try:
-        text = files.read_bytes(files.join(url, name)).decode()
-        lines = [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (FileNotFoundError, ValueError) as error:
-        raise SourceError(f"{url}/{name} cannot be read: {error}. LeRobot v2 datasets need it.") from error
-    found: dict[int, dict[str, Any]] = {}
-    for number, line in enumerate(lines, start=1):
-        try:
-            found[int(line[index])] = {**line, **{key: line[key] for key in others}}
-        except (KeyError, TypeError, ValueError) as error:
-            raise SourceError(
-                f"{url}/{name}, line {number}: no valid {' or '.join([index, *others])} ({error!r}). Export the "
-                "dataset again."
-            ) from error
-    return found
 
 
 def _matrix(table: pa.Table, column: str | None, name: str) -> np.ndarray | None:

@@ -5,16 +5,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import cv2
 import fsspec
 import numpy as np
 
 from lapa import files
 from lapa.config.data import RldsSource
 from lapa.data.readers.base import SourceItem, episode_id, fingerprint, list_files
+from lapa.data.readers.images import decode_images
 from lapa.data.readers.tfrecord import parse_example, read_records
 from lapa.errors import SourceError
-from lapa.types.episodes import Episode, Frame
+from lapa.types.episodes import Episode
 
 RECORDS_PER_ITEM = 64
 """Files are read in runs of this many episodes, so that several processes can share a large one."""
@@ -69,7 +69,7 @@ class RldsReader:
         state = _matrix(example, str(config.proprioception_key), len(images), name) if has_state else None
         return Episode(
             id=episode_id(name),
-            frames=partial(_decode_images, images, name),
+            frames=partial(decode_images, images, name),
             fps=config.fps,
             instruction=_instruction(example, config.instruction_key, name),
             actions=actions,
@@ -136,11 +136,3 @@ def _instruction(example: Example, key: str, name: str) -> str:
             "feature that holds the instruction."
         )
     return values[0].decode("utf-8", errors="replace").strip()
-
-
-def _decode_images(images: Sequence[bytes], name: str) -> Iterator[Frame]:
-    for number, data in enumerate(images):
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-        if image is None:
-            raise SourceError(f"{name}: image {number} is neither JPEG nor PNG. Download the file again.")
-        yield cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
