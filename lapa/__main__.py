@@ -20,6 +20,7 @@ PROGRAMS: dict[str, str] = {
     "doctor": "lapa.stages.doctor",
     "compare": "lapa.stages.compare",
     "probe": "lapa.stages.probe",
+    "rehearse": "lapa.policy.rehearsal",
     "report": "lapa.stages.report",
     "serve": "lapa.serving.server",
 }

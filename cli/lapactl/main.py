@@ -8,7 +8,23 @@ from typing import Annotated
 
 import typer
 
-from lapactl import analyze, bench, compare, config, data, doctor, jobs, models, probe, report, run, serve, submit
+from lapactl import (
+    analyze,
+    bench,
+    compare,
+    config,
+    data,
+    doctor,
+    export,
+    jobs,
+    models,
+    probe,
+    promote,
+    report,
+    run,
+    serve,
+    submit,
+)
 from lapactl.errors import ReportingGroup
 
 DESCRIPTION = "Turn videos into robot policies by latent action pretraining."
@@ -22,6 +38,8 @@ app = typer.Typer(
 )
 run.register(app)
 submit.register(app)
+export.register(app)
+promote.register(app)
 serve.register(app)
 doctor.register(app)
 probe.register(app)

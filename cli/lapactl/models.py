@@ -1,13 +1,14 @@
-"""`lapactl models`: what was registered, and what a model is made of."""
+"""`lapactl models`: what was registered, what it was made from, and what a model is made of."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 import typer
 
+from lapactl import models_show
 from lapactl.options import OutputOption, RunArgument, SetOption, WorkOption
 from lapactl.output import Output, OutputFormat
-from lapactl.run import DEFAULT_RUN
+from lapactl.registry import DEFAULT_CONFIG, ConfigOption, TrackingOption, open_registry
 
 app = typer.Typer(help="List registered models and describe them.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -15,18 +16,14 @@ app = typer.Typer(help="List registered models and describe them.", no_args_is_h
 @app.command("list", epilog="Example: lapactl models list --output json")
 def list_models(
     name: Annotated[str | None, typer.Argument(metavar="MODEL", help="One registered model; all by default.")] = None,
-    config: Annotated[
-        str, typer.Option("--config", metavar="PRESET|RUN.YAML", help="The run whose tracking store is read.")
-    ] = DEFAULT_RUN,
+    config: ConfigOption = DEFAULT_CONFIG,
     work: WorkOption = None,
+    tracking: TrackingOption = None,
     output: OutputOption = OutputFormat.TEXT,
 ) -> None:
     """List registered models, newest first."""
-    from lapa.config.load import load_run
-    from lapa.tracking.registry import Registry
-
-    run = load_run(config, [f"work_url={work}"] if work else [])
-    versions = Registry.open(run.tracking, store=run.work_url, wait_seconds=10).list_models(name)
+    registry = open_registry(config, work, tracking)
+    versions = registry.list_models(name)
     rows = [
         {
             "model": version.name,
@@ -35,15 +32,16 @@ def list_models(
             "made": datetime.fromtimestamp(version.created_ms / 1000, UTC).isoformat(timespec="seconds"),
             "run": version.tags.get("lapa.run", ""),
             "digest": version.digest,
-            "source": version.source,
+            "url": version.url,
+            "forced": any(tag.startswith("lapa.forced.") for tag in version.tags),
             "inputs": version.inputs,
         }
         for version in versions
     ]
     out = Output(output)
-    out.rows(rows, columns=["model", "version", "aliases", "made", "run", "source"])
+    out.rows(rows, columns=["model", "version", "aliases", "made", "run", "url"])
     if not rows:
-        out.hint(f"nothing is registered in {run.work_url} yet; `lapactl run` registers what it trains")
+        out.hint(f"nothing is registered in {registry.uri} yet; `lapactl run` registers what it trains")
 
 
 @app.command(epilog="Example: lapactl models describe lapa-paper --stage laq")
@@ -70,3 +68,6 @@ def describe(
         return
     out.table(described["layers"], columns=["name", "kind", "parameters"])
     out.record({name: value for name, value in described.items() if name != "layers"})
+
+
+models_show.register(app)

@@ -110,17 +110,8 @@ def bundle_files(url: str) -> dict[str, int]:
     return {name: size for name, size in sorted(sizes.items()) if name != MANIFEST_FILE}
 
 
-def _digests(url: str, progress: Callable[[str], None] | None) -> dict[str, str]:
-    """SHA-256 of every file but the manifest, by its path inside the folder."""
-    found = {}
-    for name in bundle_files(url):
-        if progress is not None:
-            progress(name)
-        found[name] = _digest(url, name)
-    return found
-
-
-def _digest(url: str, name: str) -> str:
+def file_digest(url: str, name: str) -> str:
+    """SHA-256 of one file of a bundle. PolicyError when it is of a kind that runs code."""
     sha = hashlib.sha256()
     with fsspec.open(files.join(url, name), "rb") as file:
         block = file.read(BLOCK_BYTES)
@@ -129,6 +120,16 @@ def _digest(url: str, name: str) -> str:
             sha.update(block)
             block = file.read(BLOCK_BYTES)
     return sha.hexdigest()
+
+
+def _digests(url: str, progress: Callable[[str], None] | None) -> dict[str, str]:
+    """SHA-256 of every file but the manifest, by its path inside the folder."""
+    found = {}
+    for name in bundle_files(url):
+        if progress is not None:
+            progress(name)
+        found[name] = file_digest(url, name)
+    return found
 
 
 def _refuse_code(url: str, name: str, start: bytes) -> None:

@@ -9,7 +9,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -61,19 +61,6 @@ class ModelVersion:
     def inputs(self) -> dict[str, dict[str, str]]:
         """What it was made from: name -> url and digest."""
         return dict(json.loads(self.tags.get(INPUTS_TAG, "{}")))
-
-
-@dataclass(frozen=True, kw_only=True)
-class LineageNode:
-    """Something that was made, and what it was made from."""
-
-    role: str
-    """What the next one used it as: `latent-action-model`, `videos`, ...; the model's name at the root."""
-    url: str
-    digest: str
-    version: ModelVersion | None
-    """The registered version with this digest, where there is one."""
-    inputs: tuple["LineageNode", ...] = field(default=())
 
 
 def require_manifest(source: str) -> None:
@@ -204,12 +191,6 @@ class Registry:
         for key, value in tags.items():
             self._ask(partial(self._client.set_model_version_tag, name, str(version), key, value))
 
-    def lineage(self, name: str, which: int | str) -> LineageNode:
-        """Everything a version was made from, and those in turn, as far as the registry knows."""
-        root = self.get(name, which)
-        by_digest = {version.digest: version for version in self.list_models() if version.digest}
-        return _node(root.name, root.source, root.digest, {**by_digest, root.digest: root}, ())
-
     def _ensure(self, name: str) -> None:
         mlflow = import_mlflow()
 
@@ -262,19 +243,6 @@ class Registry:
                     ) from error
                 time.sleep(pause)
                 pause = min(pause * 2, 10.0)
-
-
-def _node(
-    role: str, url: str, digest: str, by_digest: Mapping[str, ModelVersion], above: tuple[str, ...]
-) -> LineageNode:
-    version = by_digest.get(digest)
-    inputs: tuple[LineageNode, ...] = ()
-    if version is not None and digest not in above:  # a loop would be a broken tag, not a reason to hang
-        inputs = tuple(
-            _node(name, what.get("url", ""), what.get("digest", ""), by_digest, (*above, digest))
-            for name, what in sorted(version.inputs.items())
-        )
-    return LineageNode(role=role, url=url, digest=digest, version=version, inputs=inputs)
 
 
 def _pages(search: Callable[..., Any], **arguments: Any) -> list[Any]:

@@ -6,7 +6,7 @@ import pytest
 
 from lapa.config.run import TrackingConfig
 from lapa.errors import TrackingError
-from lapa.tracking.registry import LAQ_MODEL, POLICY_MODEL, VLA_MODEL, ModelVersion, Registry
+from lapa.tracking.registry import LAQ_MODEL, POLICY_MODEL, ModelVersion, Registry
 
 VIDEOS = {"videos": {"url": "s3://b/videos", "digest": "d-videos"}}
 
@@ -64,20 +64,6 @@ def test_an_incomplete_model_folder_is_not_registered(registry: Registry, work: 
     with pytest.raises(TrackingError, match="no complete model folder"):
         registry.register(LAQ_MODEL, str(work / "half"), digest="d", inputs={})
     assert registry.names() == []
-
-
-def test_lineage_walks_from_the_policy_to_the_videos(registry: Registry, work: Path) -> None:
-    add(registry, work, LAQ_MODEL, "d-laq", VIDEOS)
-    add(registry, work, VLA_MODEL, "d-vla", {"latent-action-model": {"url": "x", "digest": "d-laq"}})
-    add(registry, work, POLICY_MODEL, "d-policy", {"vla": {"url": "y", "digest": "d-vla"}})
-    policy = registry.lineage(POLICY_MODEL, 1)
-    (vla,) = policy.inputs
-    (laq,) = vla.inputs
-    (videos,) = laq.inputs
-    assert [node.version and node.version.name for node in (policy, vla, laq, videos)] == [
-        POLICY_MODEL, VLA_MODEL, LAQ_MODEL, None,
-    ]  # fmt: skip
-    assert (videos.role, videos.url) == ("videos", "s3://b/videos")
 
 
 def test_an_alias_moves(registry: Registry, work: Path) -> None:

@@ -1,0 +1,179 @@
+"""`lapactl models show|lineage|verify|diff`: one registered version, what is behind it, and whether it is whole."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lapactl.options import OutputOption, WorkOption
+from lapactl.output import Output, OutputFormat
+from lapactl.registry import DEFAULT_CONFIG, ConfigOption, ModelArgument, TrackingOption, open_registry
+
+if TYPE_CHECKING:
+    from lapa.promotion.lineage import Origin
+    from lapa.tracking.registry import Registry
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to `lapactl models`."""
+    app.command(epilog="Example: lapactl models show lapa-policy@production")(show)
+    app.command(epilog="Example: lapactl models lineage --contains s3://robots/datasets/kitchen")(lineage)
+    app.command(epilog="Example: lapactl models verify lapa-policy@production")(verify)
+    app.command(epilog="Example: lapactl models diff lapa-policy@production lapa-policy@candidate")(diff)
+
+
+def show(
+    model: ModelArgument,
+    config: ConfigOption = DEFAULT_CONFIG,
+    work: WorkOption = None,
+    tracking: TrackingOption = None,
+    output: OutputOption = OutputFormat.TEXT,
+) -> None:
+    """Show all that is on record about a version: evaluations, gates, approvals, promotions."""
+    from lapa.promotion.describe import describe
+    from lapa.tracking.references import resolve
+
+    out = Output(output)
+    registry = open_registry(config, work, tracking)
+    described = describe(registry, resolve(registry, model))
+    if out.is_json:
+        out.json(described)
+        return
+    tables = ("evaluations", "promotions", "approvals")
+    apart = (*tables, "gates", "metrics", "inputs", "forced", "warnings")
+    out.record({name: value for name, value in described.items() if name not in apart})
+    for title in ("gates", "metrics"):
+        if described[title]:
+            out.table([{title[:-1]: k, "value": v} for k, v in described[title].items()], columns=[title[:-1], "value"])
+    columns = {
+        "evaluations": ["benchmark", "simulator", "episodes", "success_rate", "finished"],
+        "promotions": ["number", "kind", "version", "replaces", "who", "reason", "forced"],
+        "approvals": ["who", "reason", "when"],
+    }
+    for title in tables:
+        if described[title]:
+            out.table(described[title], columns=columns[title])
+    for warning in described["warnings"]:
+        out.warn(warning)
+
+
+def lineage(
+    model: Annotated[
+        str, typer.Argument(metavar="NAME[@ALIAS|/VERSION]", help="A registered model; its candidate by default.")
+    ] = "lapa-policy",
+    contains: Annotated[
+        str | None,
+        typer.Option("--contains", metavar="DIGEST|URL|NAME", help="List the versions that this is behind, instead."),
+    ] = None,
+    with_files: Annotated[bool, typer.Option("--files", help="Also list the source files of every dataset.")] = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+    work: WorkOption = None,
+    tracking: TrackingOption = None,
+    output: OutputOption = OutputFormat.TEXT,
+) -> None:
+    """Show what a model was made from, or which models were made from a dataset.
+
+    Policy, pretraining, labels, latent-action model, datasets, source files.
+    """
+    from lapa.promotion.lineage import lineage as trace
+    from lapa.tracking.references import resolve
+
+    out = Output(output)
+    registry = open_registry(config, work, tracking)
+    if contains is not None:
+        _containing(out, registry, contains)
+        return
+    origin = trace(registry, resolve(registry, model))
+    files = _source_files(origin) if with_files else {}
+    if out.is_json:
+        out.json(origin.plain() | ({"source_files": files} if with_files else {}))
+        return
+    _draw(out, origin, "")
+    for digest, names in files.items():
+        out.text(f"source files of dataset {digest}:")
+        for name in names:
+            out.text(f"  {name}")
+
+
+def verify(
+    model: Annotated[
+        str, typer.Argument(metavar="NAME[@ALIAS|/VERSION]|URL", help="A registered policy, or a bundle's folder.")
+    ],
+    config: ConfigOption = DEFAULT_CONFIG,
+    work: WorkOption = None,
+    tracking: TrackingOption = None,
+    output: OutputOption = OutputFormat.TEXT,
+) -> None:
+    """Read every file of a bundle and compare it with the manifest and the registered digest."""
+    from lapa import files
+    from lapa.policy.manifest import MANIFEST_FILE, bundle_files, verify_bundle
+    from lapa.tracking.references import resolve
+
+    out = Output(output)
+    url, expected = model, None
+    if not files.exists(files.join(model, MANIFEST_FILE)):
+        version = resolve(open_registry(config, work, tracking), model)
+        url, expected = version.url, version.digest
+    digest = verify_bundle(url, expected=expected, progress=out.say)
+    sizes = bundle_files(url)
+    out.record({"url": url, "digest": digest, "files": len(sizes) + 1, "bytes": sum(sizes.values()), "whole": True})
+
+
+def diff(
+    first: ModelArgument,
+    second: ModelArgument,
+    config: ConfigOption = DEFAULT_CONFIG,
+    work: WorkOption = None,
+    tracking: TrackingOption = None,
+    output: OutputOption = OutputFormat.TEXT,
+) -> None:
+    """Show what two versions differ in: settings, inputs, metrics, actions, licences."""
+    from lapa.promotion.describe import difference
+    from lapa.tracking.references import resolve
+
+    registry = open_registry(config, work, tracking)
+    one, other = resolve(registry, first), resolve(registry, second)
+    rows = difference(one, other)
+    out = Output(output)
+    out.rows(rows, columns=["what", "first", "second"])
+    if not rows:
+        out.say(f"{one.name}/{one.version} and {other.name}/{other.version} are the same")
+
+
+def _containing(out: Output, registry: "Registry", what: str) -> None:
+    from lapa.promotion.lineage import containing
+
+    rows = [
+        {
+            "model": found.version.name,
+            "version": found.version.version,
+            "aliases": list(found.version.aliases),
+            "as": " ← ".join(found.path),
+            "url": found.version.url,
+        }
+        for found in containing(registry, what)
+    ]
+    out.rows(rows, columns=["model", "version", "aliases", "as", "url"])
+    if not rows:
+        out.hint(f"no registered version names {what}; a digest needs its first 6 characters, a URL must be exact")
+
+
+def _draw(out: Output, origin: "Origin", indent: str) -> None:
+    version, info = origin.version, origin.dataset
+    name = f" {version.name}/{version.version}" if version is not None and version.name != origin.role else ""
+    number = f"/{version.version}" if version is not None and version.name == origin.role else ""
+    out.text(f"{indent}{origin.role}{number}{name}  {origin.digest[:12]}  {origin.url}")
+    if info is not None:
+        licences = ", ".join(f"{licence} {count}" for licence, count in info.licences.items())
+        source = info.source.get("url") or info.source.get("kind", "")
+        out.text(f"{indent}  {info.num_episodes} episodes, {licences}, from {source}")
+    if origin.gap:
+        out.text(f"{indent}  ? {origin.gap}")
+    for earlier in origin.inputs:
+        _draw(out, earlier, indent + "  ")
+
+
+def _source_files(origin: "Origin") -> dict[str, Any]:
+    from lapa.promotion.lineage import source_files
+
+    datasets = {found.digest: found.url for found in origin.walk() if found.dataset is not None}
+    return {digest: source_files(url) for digest, url in datasets.items()}

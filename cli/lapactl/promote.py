@@ -1,0 +1,132 @@
+"""`lapactl promote`: move an alias to a policy that passed its gates."""
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from lapactl.options import OutputOption, WorkOption
+from lapactl.output import Output, OutputFormat
+from lapactl.registry import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    ModelArgument,
+    TrackingOption,
+    open_records,
+    open_registry,
+    person,
+)
+
+if TYPE_CHECKING:
+    from lapa.promotion.promote import Attempt
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the root."""
+    app.command(epilog='Example: lapactl promote lapa-policy@candidate --to production --reason "new gripper data"')(
+        promote
+    )
+
+
+def promote(
+    model: ModelArgument,
+    to: Annotated[
+        Literal["production", "candidate"], typer.Option("--to", help="The alias; `candidate` asks no gate.")
+    ] = "production",
+    gates: Annotated[
+        str | None, typer.Option("--gates", metavar="FILE", help="YAML file of gates; the shipped ones by default.")
+    ] = None,
+    is_shown: Annotated[bool, typer.Option("--show-gates", help="Print the gates file that counts, and stop.")] = False,
+    is_dry: Annotated[bool, typer.Option("--dry-run", help="Judge and keep the report, but move no alias.")] = False,
+    approver: Annotated[
+        str | None, typer.Option("--approve", metavar="NAME", help="Record NAME's approval (needs --reason).")
+    ] = None,
+    is_forced: Annotated[
+        bool, typer.Option("--force", help="Overrule failed gates (needs --reason); visible for ever after.")
+    ] = False,
+    reason: Annotated[str, typer.Option("--reason", metavar="WHY", help="Why; kept with the promotion.")] = "",
+    who: Annotated[str | None, typer.Option("--as", metavar="WHO", help="Who promotes; you by default.")] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    work: WorkOption = None,
+    tracking: TrackingOption = None,
+    output: OutputOption = OutputFormat.TEXT,
+) -> None:
+    """Judge a policy by its gates and make it `production`.
+
+    Every gate is judged and the report kept in MLflow, whatever comes out. A refusal
+    ends with exit code 10, a promotion that another one overtook with 11.
+    """
+    from lapa.errors import ConfigError
+    from lapa.promotion.config import dump_gates, load_gates
+    from lapa.promotion.promote import approve, attempt, carry_out, open_case, set_candidate
+    from lapa.tracking.references import resolve
+
+    if (is_forced or approver) and not reason.strip():
+        raise ConfigError(f"{'--force' if is_forced else '--approve'} needs --reason WHY: it is kept with the version")
+    out, chosen = Output(output), load_gates(gates)
+    if is_shown:
+        out.text(dump_gates(chosen))
+        return
+    registry = open_registry(config, work, tracking)
+    if to == "candidate":
+        version = resolve(registry, model)
+        set_candidate(registry, version)
+        out.record({"model": version.name, "version": version.version, "alias": to, "digest": version.digest})
+        return
+    case = open_case(registry, model)
+    if approver:
+        approve(registry, case.version, approver, reason)
+        case = open_case(registry, f"{case.version.name}/{case.version.version}")
+    if case.is_in_production:
+        out.record({"model": case.version.name, "version": case.version.version, "promoted": False})
+        out.say(f"{case.version.name}/{case.version.version} is in production already; nothing to do.")
+        return
+    judged = attempt(
+        registry,
+        open_records(config, work, tracking),
+        case,
+        chosen,
+        who=who or person(),
+        reason=reason,
+        force=is_forced,
+        progress=lambda gate: out.say(f"judging {gate} …"),
+    )
+    _show(out, judged)
+    if is_dry:
+        out.say("--dry-run: no alias was moved.")
+        return
+    carry_out(registry, judged)
+    replaced = judged.report.production
+    out.say(
+        f"{case.version.name}/{case.version.version} is production"
+        + (f"; version {replaced} is previous." if replaced is not None else ".")
+    )
+    out.hint(f"deploy it with `lapactl deploy {case.version.name}@production`")
+
+
+def _show(out: Output, judged: "Attempt") -> None:
+    report = judged.report
+    if out.is_json:
+        out.json(_plain(judged))
+        return
+    rows = [
+        {
+            "gate": verdict.gate,
+            "verdict": f"{verdict.outcome}, overruled" if verdict.gate in report.forced else verdict.outcome,
+            "found": verdict.found,
+            "wanted": verdict.wanted,
+        }
+        for verdict in report.verdicts
+    ]
+    out.table(rows, columns=["gate", "verdict", "found", "wanted"])
+    for verdict in report.failures:
+        out.hint(f"{verdict.gate}: {verdict.remedy}")
+    out.say(f"report: {judged.record.url or f'MLflow run {judged.record.run_id}'}")
+
+
+def _plain(judged: "Attempt") -> dict[str, Any]:
+    report = judged.report
+    return {
+        **report.model_dump(mode="json"),
+        "passes": report.is_promoted,
+        "report": {"run_id": judged.record.run_id, "url": judged.record.url},
+    }

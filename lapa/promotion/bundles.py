@@ -1,0 +1,215 @@
+"""From a finetune stage's folder to a verified bundle in an object store and a version in the registry."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import fsspec
+
+from lapa import files
+from lapa.config.load import load_run
+from lapa.errors import ConfigError, PolicyError
+from lapa.policy.manifest import (
+    BLOCK_BYTES,
+    MANIFEST_FILE,
+    POLICY_FILE,
+    bundle_digest,
+    bundle_files,
+    file_digest,
+    read_manifest,
+    verify_bundle,
+)
+from lapa.stages.plan import stage_folder
+from lapa.stages.results import Artifact, StageResult, read_result
+from lapa.tracking.evidence import OUTCOMES_FILE, evaluation_of, evaluation_tags
+from lapa.tracking.ledger import CANDIDATE
+from lapa.tracking.records import Records
+from lapa.tracking.registry import URL_TAG, ModelVersion, Registry
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundPolicy:
+    """A bundle, and what its stage said about it."""
+
+    url: str
+    digest: str
+    result: StageResult | None
+    """None for a bundle that lies alone."""
+    evaluations: Mapping[str, str] = field(default_factory=dict)
+    """Tags that attach the evaluations that lie beside the stage."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Of finetuning and of those evaluations."""
+
+    @property
+    def inputs(self) -> dict[str, Artifact]:
+        return dict(self.result.inputs) if self.result is not None else {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """A bundle that was written and read back."""
+
+    url: str
+    digest: str
+    files: int
+    bytes: int
+
+
+def find_policy(source: str) -> FoundPolicy:
+    """A bundle's folder, a finetune stage's folder, a preset or a run's YAML file. PolicyError where there is none."""
+    if files.exists(files.join(source, MANIFEST_FILE)):
+        return _found(source.rstrip("/"), _result_of(source))
+    if files.exists(files.join(source, "result.json")):
+        return _of_stage(source)
+    try:
+        run = load_run(source)
+    except ConfigError as error:
+        raise PolicyError(
+            f"{source} is neither a policy bundle ({MANIFEST_FILE}) nor a finished finetune folder (result.json), "
+            f"and as a run: {error}"
+        ) from error
+    return _of_stage(stage_folder(run, "finetune"))
+
+
+def export(found: FoundPolicy, url: str, *, progress: Progress = lambda name: None) -> Exported:
+    """Copy a bundle to any fsspec URL and read it back; the manifest goes last. Begun copies are gone on with.
+
+    PolicyError when the source is damaged, when another bundle is at `url`, or when the copy is not what was sent.
+    """
+    verify_bundle(found.url, expected=found.digest)
+    named = read_manifest(found.url)["files"]
+    _refuse_other(url, found.digest, set(named))
+    for name in sorted(named):
+        progress(name)
+        if bundle_size(url, name) is None or file_digest(url, name) != named[name]:
+            _copy(files.join(found.url, name), files.join(url, name))
+    files.write_bytes(files.join(url, MANIFEST_FILE), files.read_bytes(files.join(found.url, MANIFEST_FILE)))
+    verify_bundle(url, expected=found.digest, progress=lambda name: progress(f"read back {name}"))
+    sizes = bundle_files(url)
+    return Exported(url=url, digest=found.digest, files=len(sizes) + 1, bytes=sum(sizes.values()))
+
+
+def register(
+    registry: Registry, records: Records, found: FoundPolicy, exported: Exported, *, name: str, candidate: bool = True
+) -> ModelVersion:
+    """Register an exported bundle with its lineage, its evaluations and its manifest; the same digest again is the
+    same version, at its new address. Call it with what `export` returned: the files have been read back."""
+    run_id = str(found.result.tracking.get("run_id") or "") if found.result is not None else ""
+    version = registry.register(
+        name,
+        exported.url,
+        digest=found.digest,
+        inputs={role: artifact.model_dump() for role, artifact in found.inputs.items()},
+        run_id=run_id,
+        tags={**_stage_tags(found.result), **_metric_tags(found.metrics)},
+    )
+    papers = {f"bundle/{file}": files.read_bytes(files.join(exported.url, file)).decode() for file in PAPERS}
+    record = records.keep(
+        f"export-{name}-{version.version}",
+        tags={"lapa.stage": "export", "lapa.model": f"{name}/{version.version}", "lapa.url": exported.url},
+        texts=papers,
+    )
+    placed = {URL_TAG: exported.url, "lapa.export": record.run_id, "lapa.bytes": str(exported.bytes)}
+    registry.set_tags(name, version.version, {**found.evaluations, **placed})
+    if candidate:
+        registry.set_alias(name, CANDIDATE, version.version)
+    return registry.get(name, version.version)
+
+
+PAPERS = (MANIFEST_FILE, POLICY_FILE)
+"""What MLflow holds of a bundle; the weights stay in the object store."""
+
+
+def bundle_size(url: str, name: str) -> int | None:
+    """Bytes of a file of a bundle that is there already."""
+    folder, _, last = files.join(url, name).rpartition("/")
+    return files.list_sizes(folder).get(last)
+
+
+def _of_stage(folder: str) -> FoundPolicy:
+    result = read_result(folder)
+    if result is None or "policy" not in result.outputs:
+        what = "holds no result.json" if result is None else f"is of stage {result.stage}"
+        raise PolicyError(f"{folder} {what}. Name a finished finetune folder, or run `lapactl run` first.")
+    # Where it lies now: a work folder may have been moved since its result was written.
+    return _found(files.join(folder, "policy"), result)
+
+
+def _found(url: str, result: StageResult | None) -> FoundPolicy:
+    digest = bundle_digest(read_manifest(url))
+    if result is not None and result.outputs["policy"].digest != digest:
+        raise PolicyError(
+            f"{url} is not the bundle that stage finetune wrote: its digest is {digest[:12]}…, the stage's result says "
+            f"{result.outputs['policy'].digest[:12]}…. Run stage finetune again: lapactl run … --force finetune."
+        )
+    metrics, evaluations = _evaluations(url, digest) if result is not None else ({}, {})
+    return FoundPolicy(
+        url=url,
+        digest=digest,
+        result=result,
+        metrics={**(result.metrics if result is not None else {}), **metrics},
+        evaluations=evaluations,
+    )
+
+
+def _result_of(bundle: str) -> StageResult | None:
+    """The result of the stage whose folder the bundle lies in."""
+    result = read_result(bundle.rstrip("/").rpartition("/")[0])
+    return result if result is not None and "policy" in result.outputs else None
+
+
+def _evaluations(bundle: str, digest: str) -> tuple[dict[str, float], dict[str, str]]:
+    """Metrics and tags of the finished evaluations of this very bundle in the same work folder."""
+    work = bundle.rpartition("/")[0].rpartition("/")[0]
+    metrics: dict[str, float] = {}
+    tags: dict[str, str] = {}
+    for name in files.list_names(work):
+        folder = files.join(work, name)
+        result = read_result(folder) if name.startswith("evaluate-") else None
+        if result is None or result.inputs["policy"].digest != digest:
+            continue
+        metrics |= result.metrics
+        url = files.join(folder, OUTCOMES_FILE)
+        if files.exists(url):
+            run_id = str(result.tracking.get("run_id") or "")
+            tags |= evaluation_tags(
+                evaluation_of(files.read_bytes(url), url=url, run_id=run_id, finished=result.finished)
+            )
+    return metrics, tags
+
+
+def _refuse_other(url: str, digest: str, names: set[str]) -> None:
+    """Never write into somebody else's folder."""
+    if files.exists(files.join(url, MANIFEST_FILE)):
+        there = bundle_digest(read_manifest(url))
+        if there != digest:
+            raise PolicyError(
+                f"{url} already holds another bundle ({there[:12]}…); nothing was written. Export to a new folder: a "
+                "deployment may be reading that one."
+            )
+    if foreign := sorted(set(bundle_files(url)) - names):
+        raise PolicyError(
+            f"{url} holds {', '.join(foreign[:3])}, which is no file of this bundle; nothing was written. Export to an "
+            "empty folder."
+        )
+
+
+def _copy(source: str, target: str) -> None:
+    local = files.local_path(target)
+    if local is not None:
+        Path(local).parent.mkdir(parents=True, exist_ok=True)
+    with fsspec.open(source, "rb") as reader, fsspec.open(target, "wb") as writer:
+        shutil.copyfileobj(reader, writer, BLOCK_BYTES)
+
+
+def _stage_tags(result: StageResult | None) -> dict[str, str]:
+    if result is None:
+        return {}
+    return {"lapa.stage": result.stage, "lapa.run": result.name, "lapa.fingerprint": result.fingerprint}
+
+
+def _metric_tags(metrics: Mapping[str, float]) -> dict[str, str]:
+    return {f"lapa.metric.{name.replace('/', '.')}": f"{value:.6g}" for name, value in metrics.items()}
