@@ -39,7 +39,7 @@ class Check(NamedTuple):
 
 def check_everything(run: RunConfig) -> list[Check]:
     """All checks, in the order in which one would repair."""
-    checks = [_python(), *_library(run), _memory(), _disk(run), _shared_memory(), _work(run), *_sources(run)]
+    checks = [_python(), *_library(run), _memory(), _disk(run), _shared_memory(), check_work(run), *check_sources(run)]
     return [*checks, _tracking(run)]
 
 
@@ -110,7 +110,7 @@ def _at_least(name: str, amount: int, *, warn: int, fail: int, remedy: str) -> C
     return Check(name, "fail" if amount < fail else "warn", found, f"{warn / GIB:g} GiB are wanted; {remedy}")
 
 
-def _work(run: RunConfig) -> Check:
+def check_work(run: RunConfig) -> Check:
     """Writes, reads and removes a small file."""
 
     def try_out() -> str:
@@ -126,7 +126,7 @@ def _work(run: RunConfig) -> Check:
     return _tried("work folder", try_out, remedy)
 
 
-def _sources(run: RunConfig) -> list[Check]:
+def check_sources(run: RunConfig) -> list[Check]:
     urls = {role: _url_of(config) for role, config in datasets_of(run).items()}
     remedy = "set the dataset's url, or its source.url, to what is there"
     return [_tried(f"{role} data", partial(_found, url), remedy) for role, url in urls.items() if url]

@@ -12,9 +12,12 @@ from lapa_k8s.client import Cluster
 from lapa_k8s.errors import AccessDenied, ClusterError, KindNotServed, NotFound
 from lapa_k8s.kinds import PYTORCHJOB, SECRET, SERVICE_ACCOUNT, TRAINJOB, Kind
 from lapa_k8s.kubeconfig import context_namespace
+from lapa_k8s.parts import Operator
 from lapa_k8s.profile import ClusterProfile
 from lapa_k8s.submission import serves
 from lapactl.checks import Check, Status
+from lapactl.cluster_kueue import check_kueue
+from lapactl.cluster_pods import check_image_pull
 from lapactl.cluster_profile_checks import check_profile
 from lapactl.cluster_quota import check_queue, check_resource_quotas
 from lapactl.submit_settings import Settings
@@ -44,7 +47,7 @@ def check_cluster(settings: Settings, *, nodes: int) -> list[Check]:
     namespace = profile.namespace or context_namespace(profile.context)
     site = Site(cluster, profile, settings.run, namespace, nodes)
     checks: list[Callable[[Site], list[Check]]] = [
-        _namespace, _permissions, _operators, _queue, _accounts, _secrets,
+        _namespace, _permissions, _operators, _queue, _accounts, _secrets, _image_pull,
     ]  # fmt: skip
     found = [Check("api", "ok", f"{cluster.host} answers, Kubernetes {version.get('gitVersion', '?')}")]
     for check in checks:
@@ -90,8 +93,7 @@ def _is_served(cluster: Cluster, right: Right) -> bool:
 def _operators(site: Site) -> list[Check]:
     has = {kind.kind: serves(site.cluster, kind) for kind in (PYTORCHJOB, TRAINJOB)}
     words = ", ".join(f"{kind} {'served' if served else 'not served'}" for kind, served in has.items())
-    wanted = site.profile.operator
-    chosen = wanted if wanted != "auto" else "pytorchjob" if has["PyTorchJob"] else "trainjob"
+    wanted, chosen = site.profile.operator, _operator(site)
     remedy = "ask the platform team for Kubeflow's training-operator 1.9 or Trainer 2.2 and later"
     if not any(has.values()):
         status: Status = "fail" if site.nodes > 1 or wanted != "auto" else "warn"
@@ -102,6 +104,12 @@ def _operators(site: Site) -> list[Check]:
     versions += f"trainer.kubeflow.org {_versions(site.cluster, 'trainer.kubeflow.org')}"
     found = [Check("operators", "ok", f"{words} ({versions}); {chosen} is used")]
     return [*found, *(_runtime(site) if chosen == "trainjob" else [])]
+
+
+def _operator(site: Site) -> Operator:
+    """Who would run a job of several nodes."""
+    wanted = site.profile.operator
+    return wanted if wanted != "auto" else "pytorchjob" if serves(site.cluster, PYTORCHJOB) else "trainjob"
 
 
 def _versions(cluster: Cluster, group: str) -> str:
@@ -129,9 +137,11 @@ def _runtime(site: Site) -> list[Check]:
 
 
 def _queue(site: Site) -> list[Check]:
-    kueue = _versions(site.cluster, "kueue.x-k8s.io")
+    kueue, queue = _versions(site.cluster, "kueue.x-k8s.io"), site.profile.scheduling.queue
+    has_queue = queue is not None and kueue != "none"
     return [
         check_queue(site.cluster, site.profile, site.namespace, nodes=site.nodes, kueue=kueue),
+        *([check_kueue(site.cluster, site.namespace, operator=_operator(site), queue=queue)] if has_queue else []),
         *check_resource_quotas(site.cluster, site.profile, site.namespace, nodes=site.nodes),
     ]
 
@@ -185,3 +195,7 @@ def _secret(site: Site, where: str, name: str) -> Check:
     if site.cluster.is_there(SECRET, site.namespace, name):
         return Check(where, "ok", f"Secret '{name}' is there; its values were not asked for")
     return Check(where, "fail", f"there is no Secret '{name}' in '{site.namespace}'", "create it, or name another")
+
+
+def _image_pull(site: Site) -> list[Check]:
+    return [check_image_pull(site.cluster, site.namespace, site.profile.images.train)]

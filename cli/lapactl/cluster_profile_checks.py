@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from urllib.parse import urlparse
 
 from lapa_k8s.profile import ClusterProfile
-from lapactl.checks import Check, Status
+from lapactl.checks import Check, Status, check_sources, check_work
 from lapactl.submit_job import obstacles_of
 from lapactl.submit_settings import Settings
 
@@ -20,7 +20,21 @@ _REFERENCE = re.compile(
 def check_profile(settings: Settings) -> list[Check]:
     """What would keep any job from working, the image, MLflow, and what only a pod can find out."""
     profile = settings.cluster
-    return [*_run(settings), _image(profile), _mlflow(settings), *_unseen(profile)]
+    return [*_run(settings), *_storage(settings), _image(profile), _mlflow(settings), *_unseen(profile)]
+
+
+def _storage(settings: Settings) -> Iterator[Check]:
+    """With this machine's rights: those of the pods are their own, so a problem is a warning."""
+    run = settings.run
+    if "://" not in run.work_url:
+        return  # said already: no pod sees this machine's folders
+    for check in (check_work(run), *check_sources(run)):
+        name = f"storage: {check.check}"
+        if check.status == "ok":
+            yield Check(name, "ok", f"{check.found} from here; pods have rights of their own")
+        else:
+            remedy = f"{check.remedy}; pods have rights of their own"
+            yield Check(name, "warn", f"not from here: {check.found}", remedy)
 
 
 def _run(settings: Settings) -> Iterator[Check]:

@@ -32,7 +32,7 @@ def doctor(
     """Check what this machine can run, or what a cluster can.
 
     Of this machine: versions, devices, memory, disk, object store and tracking. With --cluster:
-    API, permissions, operators, queue and quota, accounts and secrets, image, MLflow. Each
+    API, permissions, operators, queue and quota, accounts, bucket, image, MLflow. Each
     problem comes with its remedy; exit code 1 if one keeps runs from working.
     """
     out = Output(output)

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from fake_api import FakeApi, running_fake_api, status
 
+from lapa_k8s.names import MANAGED_LABELS
+from lapactl.checks import Check, check_work
 from lapactl.cluster_quota import nominal_quotas
 
 PROFILE = """
@@ -18,6 +20,13 @@ scheduling: {{queue: research}}
 settings: {{work_url: "s3://team/lapa"}}
 """
 QUEUES = "/apis/kueue.x-k8s.io"
+
+
+@pytest.fixture(autouse=True)
+def bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that answers; a test that asks a real store says so."""
+    monkeypatch.setattr("lapactl.cluster_profile_checks.check_work", lambda run: Check("work folder", "ok", "there"))
+    monkeypatch.setattr("lapactl.cluster_profile_checks.check_sources", lambda run: [])
 
 
 @pytest.fixture(autouse=True)
@@ -167,3 +176,74 @@ def test_an_mlflow_that_does_not_answer_from_here_is_a_warning(doctor):
 def test_only_quota_of_the_resource_counts():
     flavors = [{"resources": [{"name": "cpu", "nominalQuota": 99}, {"name": "nvidia.com/gpu", "nominalQuota": 8}]}]
     assert nominal_quotas({"resourceGroups": [{"flavors": flavors}]}, "nvidia.com/gpu") == [8]
+
+
+def kueue_configuration(*frameworks: str, **settings: Any) -> dict[str, Any]:
+    configuration = {"kind": "Configuration", "integrations": {"frameworks": list(frameworks)}, **settings}
+    return {"data": {"controller_manager_config.yaml": json.dumps(configuration)}}
+
+
+KUEUE = "/api/v1/namespaces/kueue-system/configmaps/kueue-manager-config"
+
+
+@pytest.mark.parametrize(
+    ("configuration", "status_", "words"),
+    [
+        (
+            kueue_configuration("batch/job", "kubeflow.org/pytorchjob", waitForPodsReady={"timeout": "5m"}),
+            "ok",
+            "waits",
+        ),
+        (kueue_configuration("kubeflow.org/pytorchjob"), "warn", "without waitForPodsReady"),
+        (kueue_configuration("kubeflow.org/pytorchjob", waitForPodsReady={"enable": False}), "warn", "without"),
+        (kueue_configuration("batch/job"), "fail", "leaves kubeflow.org/pytorchjob alone (it manages batch/job)"),
+        ({"data": {}}, "unseen", "lists no frameworks"),
+        ({"data": {"controller_manager_config.yaml": "a: [b"}}, "unseen", "lists no frameworks"),
+    ],
+)
+def test_kueue_must_have_been_told_of_our_kind_of_job(doctor, fake_api, configuration: Any, status_: str, words: str):
+    fake_api.put(KUEUE, configuration)
+    code, rows = doctor()
+    assert rows["kueue"]["status"] == status_
+    assert words in rows["kueue"]["found"]
+    assert code == int(status_ == "fail")
+
+
+def test_where_kueues_configuration_may_not_be_read_what_it_did_before_is_a_proof(doctor, fake_api):
+    fake_api.rules.insert(0, lambda method, path, _: status(403, "Forbidden", "no") if path == KUEUE else None)
+    _, rows = doctor()
+    assert rows["kueue"]["status"] == "unseen"
+    assert "may not be read" in rows["kueue"]["found"]
+    fake_api.served.add("workloads")
+    owner = {"kind": "PyTorchJob", "name": "lapa-laq-1"}
+    fake_api.put(
+        f"{QUEUES}/v1beta2/namespaces/team/workloads/w", {"metadata": {"name": "w", "ownerReferences": [owner]}}
+    )
+    _, rows = doctor()
+    assert (rows["kueue"]["status"], "lapa-laq-1" in rows["kueue"]["found"]) == ("ok", True)
+
+
+def test_the_bucket_is_tried_with_this_machines_rights(doctor, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("lapactl.cluster_profile_checks.check_work", check_work)
+    _, rows = doctor("--work", "memory://lapa")
+    assert rows["storage: work folder"]["status"] == "ok"
+    denied = Check("work folder", "fail", "PermissionError: Forbidden", "check AWS_ACCESS_KEY_ID")
+    monkeypatch.setattr("lapactl.cluster_profile_checks.check_work", lambda run: denied)
+    _, rows = doctor("--work", "memory://lapa")
+    assert rows["storage: work folder"]["status"] == "warn"
+    assert "pods have rights of their own" in rows["storage: work folder"]["remedy"]
+
+
+def test_whether_the_image_can_be_pulled_is_told_by_pods_that_tried(doctor, fake_api):
+    assert doctor()[1]["image pull"]["status"] == "unseen"
+    image = "registry.example/lapa-train@sha256:" + "0" * 64
+    metadata = {"name": "w-0", "labels": MANAGED_LABELS, "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    waiting = {"waiting": {"reason": "ErrImagePull", "message": "registry: not found"}}
+    pod = {"metadata": metadata, "spec": {"containers": [{"name": "pytorch", "image": image}]}}
+    path = "/api/v1/namespaces/team/pods/w-0"
+    fake_api.put(path, {**pod, "status": {"containerStatuses": [{"name": "pytorch", "state": waiting}]}})
+    code, rows = doctor()
+    assert (code, rows["image pull"]["status"]) == (1, "fail")
+    assert "the registry does not have it" in rows["image pull"]["found"]
+    fake_api.put(path, {**pod, "status": {"containerStatuses": [{"name": "pytorch", "imageID": image, "state": {}}]}})
+    assert doctor()[1]["image pull"]["status"] == "ok"
