@@ -1,5 +1,6 @@
 """One config per stage; the stage names are the ones every user meets."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -17,6 +18,10 @@ StageName = Literal["ingest", "laq", "label", "pretrain", "finetune", "evaluate"
 STAGES: tuple[StageName, ...] = ("ingest", "laq", "label", "pretrain", "finetune", "evaluate")
 
 
+STILL = 1e-4
+"""Mean squared error of repeating the first frame, below which the two frames of a pair hardly differ."""
+
+
 class HealthConfig(Config):
     """When a codebook counts as collapsed: below either line."""
 
@@ -30,6 +35,12 @@ class HealthConfig(Config):
     on_collapse: Literal["repair", "stop", "warn"] = "repair"
     """`repair` restarts the whole codebook from the next batch's latents at every validation below a line, and stops
     when that did not help `patience` times; `stop` leaves it to the quantizer's own revival; `warn` goes on."""
+
+    def is_collapsed(self, metrics: Mapping[str, float | None]) -> bool:
+        """Whether codes, or whole latent actions, are fewer than the run accepts; never without codes."""
+        lines = {"perplexity": self.min_perplexity, "joint_perplexity": self.min_joint_perplexity}
+        found = {name: metrics.get(name) for name in lines}
+        return any(value is not None and value < lines[name] for name, value in found.items())
 
 
 class ProbeGate(Config):

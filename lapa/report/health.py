@@ -7,15 +7,15 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from lapa.config.run import RunConfig
-from lapa.config.stages import HealthConfig
+from lapa.config.stages import STILL, HealthConfig
 from lapa.report.changes import Change, against_collapse, against_dead_codes, longer
 from lapa.report.summary import Series, StageSummary
 
 WEAK_SHARE = 0.4
 """A codebook whose perplexity is below this share of its size is weak."""
 MAX_DEAD_SHARE = 0.25
-STILL = 1e-4
-"""Mean squared error of copying the frame below which the two frames of a pair hardly differ."""
+REPAIRED = "train/repaired_codes"
+"""Logged by `LaqTask` at the first report after it restarted a collapsed codebook."""
 POSITION = re.compile(r"validation/perplexity/position-(\d+)")
 
 Verdict = Literal["healthy", "weak", "collapsed", "unknown", "no codes"]
@@ -60,14 +60,7 @@ def judge(stage: StageSummary | None, run: RunConfig) -> CodeHealth:
     joint = validation_value(stage, "joint_perplexity")
     if _is_collapsed({"perplexity": perplexity, "joint_perplexity": joint}, run.laq.health):
         return _collapsed(stage, run, perplexity, joint)
-    used = _used(stage, perplexity, size)
-    if weaknesses := _weaknesses(stage, run, perplexity):
-        return CodeHealth(
-            verdict="weak",
-            headline=f"The codebook is in use but weak: {used}; {'; '.join(what for what, _ in weaknesses)}.",
-            changes=tuple({change.why: change for _, change in weaknesses}.values()),
-        )
-    return CodeHealth(verdict="healthy", headline=f"The codebook is healthy: {used}, and every position is in use.")
+    return _alive(stage, run, perplexity)
 
 
 def collapsed_since(stage: StageSummary, health: HealthConfig) -> tuple[int | None, bool]:
@@ -86,15 +79,46 @@ def collapsed_since(stage: StageSummary, health: HealthConfig) -> tuple[int | No
 
 def _is_collapsed(values: Mapping[str, float | None], health: HealthConfig) -> bool:
     """As the alarm in training sees it; a perplexity of 1 is a collapse wherever the lines are."""
-    lines = {"perplexity": health.min_perplexity, "joint_perplexity": health.min_joint_perplexity}
-    found = [(value, line) for name, line in lines.items() if (value := values.get(name)) is not None]
-    return any(value < line or value <= 1.0 for value, line in found)
+    return health.is_collapsed(values) or any(value is not None and value <= 1.0 for value in values.values())
+
+
+def _alive(stage: StageSummary, run: RunConfig, perplexity: float) -> CodeHealth:
+    """In use at the end of training; what had to be repaired on the way is told first."""
+    used = _used(stage, perplexity, run.laq.model.codebook_size)
+    repairs = [step for step, codes in stage.history.get(REPAIRED, []) if codes]
+    past, why = "", ""
+    changes: tuple[Change, ...] = ()
+    if repairs:
+        times = "once" if len(repairs) == 1 else f"{len(repairs)} times"
+        past = f"The codebook had collapsed and was restarted {times} (by step {repairs[-1]:,}). "
+        why = (
+            "Restarting mends the codes, not the cause: the steps before were lost, and longer training may fall again."
+        )
+        changes = tuple(item for item in _against_collapse(stage, run, fell=False) if not item.is_alternative)
+    weaknesses = _weaknesses(stage, run, perplexity)
+    if not weaknesses:
+        return CodeHealth(
+            verdict="healthy", headline=f"{past}The codebook is healthy: {used}, and every position is in use.",
+            why=why, changes=changes,
+        )  # fmt: skip
+    # What cures the collapse may cure the weakness, which it left behind.
+    later = {change.why: change.model_copy(update={"is_alternative": bool(changes)}) for _, change in weaknesses}
+    return CodeHealth(
+        verdict="weak",
+        headline=f"{past}The codebook is in use but weak: {used}; {'; '.join(what for what, _ in weaknesses)}.",
+        why=why,
+        changes=(*changes, *later.values()),
+    )
+
+
+def _against_collapse(stage: StageSummary, run: RunConfig, *, fell: bool) -> tuple[Change, ...]:
+    copied = validation_value(stage, "copy_error")
+    return against_collapse(run.laq, fell=fell, hardly_moves=copied is not None and copied < STILL)
 
 
 def _collapsed(stage: StageSummary, run: RunConfig, perplexity: float, joint: float | None) -> CodeHealth:
     since, fell = collapsed_since(stage, run.laq.health)
     best = max((value for _, value in stage.history.get("validation/perplexity", [])), default=perplexity)
-    copied = validation_value(stage, "copy_error")
     actions = f"{perplexity if joint is None else joint:.1f}"
     possible = run.laq.model.codebook_size**run.laq.model.codes_per_pair
     when = f" at step {since:,}" if since is not None and fell else ""
@@ -107,7 +131,7 @@ def _collapsed(stage: StageSummary, run: RunConfig, perplexity: float, joint: fl
         since=since,
         why="Every change between two frames gets the same name, whatever moved. Labels made from this model carry no "
         "information, and pretraining on them teaches the policy nothing about acting.",
-        changes=against_collapse(run.laq, fell=fell, hardly_moves=copied is not None and copied < STILL),
+        changes=_against_collapse(stage, run, fell=fell),
     )
 
 

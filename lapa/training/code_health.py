@@ -9,14 +9,11 @@ import torch
 from torch import Tensor
 
 from lapa.config.latent_action import LatentActionConfig, NsvqConfig, RevivalConfig, VqEmaConfig
-from lapa.config.stages import HealthConfig, LaqConfig
+from lapa.config.stages import STILL, LaqConfig
 from lapa.models.latent_action.model import LatentActionOutput
 
 LARGEST_JOINT = 2**20
 """Beyond this many latent actions, several share a counter: coverage and perplexity are lower bounds then."""
-
-STILL = 1e-4
-"""Mean squared error of repeating the first frame, below which the two frames of a pair hardly differ."""
 
 
 class CodeTally:
@@ -83,12 +80,6 @@ class CodeTally:
             "latent_std": float(variance.mean().sqrt()),
             "quantization_error": distance / pairs / max(float(variance.sum()), 1e-12),
         }
-
-
-def is_collapsed(metrics: Mapping[str, float], health: HealthConfig) -> bool:
-    """Whether codes, or whole latent actions, are fewer than the run accepts; never without codes."""
-    lines = {"perplexity": health.min_perplexity, "joint_perplexity": health.min_joint_perplexity}
-    return any(metrics.get(name, line) < line for name, line in lines.items())
 
 
 def collapse_in_words(metrics: Mapping[str, float], config: LaqConfig) -> str:

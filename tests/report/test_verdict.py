@@ -3,6 +3,7 @@
 import random
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from lapa.analysis.results import write_analysis
 from lapa.config.load import load_run
 from lapa.report.analysis import find_analysis, with_media
 from lapa.report.changes import Change
+from lapa.report.findings import Finding
 from lapa.report.page import build_report
 from lapa.report.summary import RunSummary
 from lapa.report.verdict import Verdict, reach_verdict
@@ -46,16 +48,38 @@ def test_a_codebook_that_never_lived_is_told_apart_from_one_that_fell(tmp_path: 
     assert not any("learning_rate" in item for item in settings_of(verdict))
 
 
-def test_positions_that_each_use_one_code_are_a_collapse_though_together_they_use_two(tmp_path: Path) -> None:
-    summary = collapsed_run(tmp_path)
+def with_laq(summary: RunSummary, **changes: Any) -> RunSummary:
+    """Its latent-action stage changed: metrics replaced, histories added."""
     laq = summary.main.stage("laq")
     assert laq is not None
-    history = {**laq.history, "validation/perplexity": [(200, 2.0), (2000, 2.0)]}
-    history["validation/joint_perplexity"] = [(200, 1.0), (2000, 1.0)]
-    two = laq.model_copy(update={"history": history, "metrics": {"perplexity": 2.0, "joint_perplexity": 1.0}})
-    stages = tuple(two if stage.stage == "laq" else stage for stage in summary.main.stages)
+    changed = laq.model_copy(update=changes | {"history": {**laq.history, **changes.get("history", {})}})
+    stages = tuple(changed if stage.stage == "laq" else stage for stage in summary.main.stages)
     main = summary.main.model_copy(update={"stages": stages})
-    verdict = reach_verdict(summary.model_copy(update={"arms": (main, *summary.arms[1:])}))
+    return summary.model_copy(update={"arms": (main, *summary.arms[1:])})
+
+
+def codebook_finding(verdict: Verdict) -> Finding:
+    [finding] = [item for item in (verdict.main, *verdict.others) if item.topic == "Codebook"]
+    return finding
+
+
+def test_a_repaired_codebook_is_told_with_what_made_it_collapse(tmp_path: Path) -> None:
+    config = load_run("tabletop", [f"work_url={tmp_path}", *COLLAPSIBLE])
+    summary = summarize(tmp_path, write_run(tmp_path)).model_copy(update={"config": config})
+    history = {"train/repaired_codes": [(60, 8.0), (120, 8.0)]}
+    repaired = codebook_finding(reach_verdict(with_laq(summary, history=history)))
+    assert "had collapsed and was restarted 2 times (by step 120)" in repaired.headline
+    assert [item for change in repaired.changes for item in change.sets][:2] == [
+        "laq.model.quantizer.initialization=data", "laq.model.quantizer.revival.every=100",
+    ]  # fmt: skip
+    assert "collapsed" not in codebook_finding(reach_verdict(summary)).headline
+
+
+def test_positions_that_each_use_one_code_are_a_collapse_though_together_they_use_two(tmp_path: Path) -> None:
+    summary = collapsed_run(tmp_path)
+    history = {"validation/perplexity": [(200, 2.0), (2000, 2.0)]}
+    history["validation/joint_perplexity"] = [(200, 1.0), (2000, 1.0)]
+    verdict = reach_verdict(with_laq(summary, history=history, metrics={"perplexity": 2.0, "joint_perplexity": 1.0}))
     assert "The codebook collapsed" in verdict.main.headline
 
 

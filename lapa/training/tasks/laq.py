@@ -26,7 +26,7 @@ from lapa.models.latent_action.revival import (
 )
 from lapa.models.storage import save_model
 from lapa.tracking.tracker import Tracker
-from lapa.training.code_health import CodeTally, collapse_in_words, is_collapsed, perplexity
+from lapa.training.code_health import CodeTally, collapse_in_words, perplexity
 from lapa.training.engine import Engine
 from lapa.training.probe import ProbeEpisode, code_probe, num_fitted, probe_episodes
 from lapa.types.batches import Batch, FramePair
@@ -265,7 +265,7 @@ class LaqTask:
 
     def _check_health(self, metrics: Mapping[str, float]) -> None:
         health = self.config.health
-        if not is_collapsed(metrics, health):
+        if not health.is_collapsed(metrics):
             self._validations_below = 0
             return
         self._validations_below += 1
