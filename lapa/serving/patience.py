@@ -23,11 +23,11 @@ def impatient(head_seconds: float) -> type[H11Protocol]:
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
-            # Whole heads leave this state; what stays is the beginning of one.
-            if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
-                self._expect_head()
-            elif self.conn.their_state is not h11.IDLE:
-                self._stop_waiting()
+            self._look()
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            self._look()  # what came behind the answered request may be the beginning of a head
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_waiting()
@@ -36,6 +36,12 @@ def impatient(head_seconds: float) -> type[H11Protocol]:
         def handle_websocket_upgrade(self, event: h11.Request) -> None:
             self._stop_waiting()
             super().handle_websocket_upgrade(event)
+
+        def _look(self) -> None:
+            if self.conn.their_state is not h11.IDLE:
+                self._stop_waiting()  # a whole head leaves this state
+            elif self.conn.trailing_data[0]:
+                self._expect_head()
 
         def _expect_head(self) -> None:
             if self._waiting is None:

@@ -59,6 +59,7 @@ def uvicorn_config(app: Any, config: ServingConfig) -> uvicorn.Config:
     server_log = logging.getLogger("uvicorn.error")
     server_log.setLevel(logging.WARNING)
     server_log.addFilter(_is_news)
+    logging.getLogger("uvicorn.access").setLevel(logging.WARNING)  # its lines hold whole addresses
     return uvicorn.Config(
         app,
         host=config.host,

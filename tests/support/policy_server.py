@@ -69,7 +69,9 @@ def wait_for(condition: Callable[[], Any], what: str) -> Any:
 
 
 @contextmanager
-def running(bundle: Path, *, tokens: tuple[str, ...] = (TOKEN,), is_awaited: bool = True, **settings: Any) -> Iterator[Running]:
+def running(
+    bundle: Path, *, tokens: tuple[str, ...] = (TOKEN,), is_awaited: bool = True, **settings: Any
+) -> Iterator[Running]:
     """A server in a thread, so that a test can look inside; `settings` are those of ServingConfig."""
     config = ServingConfig(bundle=str(bundle), port=0, **settings)
     service = PolicyService(config)
@@ -86,7 +88,7 @@ def running(bundle: Path, *, tokens: tuple[str, ...] = (TOKEN,), is_awaited: boo
             assert service.error is None, service.error
         yield Running(port, service, sessions, server)
     finally:
-        server.force_exit = server.should_exit = True
+        server.should_exit = True
         thread.join(PATIENCE)
         assert not thread.is_alive()
 
