@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lapa import files
-from lapa.bench.jobs import Job, static_key
+from lapa.bench.jobs import Job
 from lapa.config.stages import STAGES
 from lapa.data.pool import available_cores
 from lapa.errors import ConfigError
+from lapa.stages.plan import static_key
 from lapactl.bench_display import open_bench_display
 from lapactl.output import Output
 from lapactl.scheduler import Scheduler, failures
@@ -30,7 +31,7 @@ def make_jobs(jobs: Sequence[Job], *, work_url: str, slots: int | None, out: Out
 
 def print_jobs(out: Output, jobs: Sequence[Job]) -> None:
     """The runs, and how many stages of each kind they amount to once shared ones are made once."""
-    unique = {static_key(job, stage): stage for job in jobs for stage in job.stages}
+    unique = {static_key(job.run, stage): stage for job in jobs for stage in job.stages}
     counts = {stage: sum(found == stage for found in unique.values()) for stage in STAGES}
     if out.is_json:
         out.json({"stages": counts, "runs": [job.run.model_dump(mode="json") for job in jobs]})

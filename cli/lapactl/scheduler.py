@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lapa.bench.costs import StageCost, add_cost, read_cost
-from lapa.bench.jobs import Job, static_key
+from lapa.bench.jobs import Job
 from lapa.config.stages import StageName
 from lapa.errors import RESTART_EXIT_CODE, LapaError
 from lapa.process import STARTER_VARIABLE
-from lapa.stages.plan import PlannedStage, finished, stage_folder, unchanged
+from lapa.stages.plan import PlannedStage, finished, stage_folder, static_key, unchanged
 from lapactl.bench_display import BenchDisplay
 from lapactl.chain import MAX_STARTS, command_of, failure_words, log_file, prepare
 from lapactl.errors import Interrupted
@@ -71,7 +71,7 @@ class Scheduler:
     def __init__(
         self, jobs: Sequence[Job], *, slots: int, display: BenchDisplay, keep_open: Sequence[int] = ()
     ) -> None:
-        self.chains = [Chain(job, tuple(static_key(job, stage) for stage in job.stages)) for job in jobs]
+        self.chains = [Chain(job, tuple(static_key(job.run, stage) for stage in job.stages)) for job in jobs]
         self._free = deque(range(slots))
         self._slots = slots
         self._display = display

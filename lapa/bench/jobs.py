@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass
 
-from lapa import files
 from lapa.config.run import RunConfig
 from lapa.config.stages import StageName
 from lapa.config.tabletop import Split
-from lapa.stages.plan import dataset_url, datasets_of, stage_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,28 +37,3 @@ class Episode:
     kind: str
     split: Split
     success: bool
-
-
-def static_key(job: Job, stage: StageName) -> str:
-    """Equal for stages that will share a folder, before anything is made.
-
-    For counting what lies ahead. Whether two stages really are one, their folders say, once their inputs exist.
-    """
-    run = job.run
-    datasets = {role: dataset_url(run, config) for role, config in datasets_of(run).items()}
-    parts: list[object] = [stage, stage_settings(run, stage)]
-    match stage:
-        case "ingest":
-            pass
-        case "laq":
-            uses_robot = run.laq.gate is not None or run.laq.labeller == "inverse-dynamics"
-            parts += [datasets["videos"], datasets.get("robot") if uses_robot else None]
-        case "label":
-            parts += [static_key(job, "laq")]
-        case "pretrain":
-            parts += [datasets["videos"], *([static_key(job, "label")] if "label" in job.stages else [])]
-        case "finetune":
-            parts += [datasets.get("robot"), *([static_key(job, "pretrain")] if "pretrain" in job.stages else [])]
-        case "evaluate":
-            parts += [datasets.get("robot"), static_key(job, "finetune")]
-    return files.digest(repr(parts))

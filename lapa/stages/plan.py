@@ -57,7 +57,7 @@ def plan(run: RunConfig) -> list[PlannedStage]:
     planned: dict[str, PlannedStage] = {}
     for name, arm in arms(run).items():
         for stage in stages_of(arm, is_baseline=name != run.name):
-            planned.setdefault(_static_key(arm, stage), PlannedStage(stage=stage, name=name, run=arm))
+            planned.setdefault(static_key(arm, stage), PlannedStage(stage=stage, name=name, run=arm))
     return sorted(planned.values(), key=lambda item: STAGES.index(item.stage))
 
 
@@ -205,23 +205,37 @@ def _dataset(run: RunConfig, role: str) -> Artifact:
     return Artifact(url=url, digest=Dataset.open(url).revision)
 
 
-def _static_key(run: RunConfig, stage: StageName) -> str:
-    """Equal for stages of two runs that must come out the same, before anything is made."""
-    settings = [stage_settings(run, earlier) for earlier in STAGES if earlier in _closure(run, stage)]
-    return files.digest(_canonical([stage, settings]))
+def static_key(run: RunConfig, stage: StageName) -> str:
+    """Equal for stages that will share a folder, before anything is made.
+
+    For planning what lies ahead. Whether two stages really are one, their folders say, once their inputs exist.
+    """
+    roles, earlier = _made_from(run, stage)
+    datasets = {role: dataset_url(run, config) for role, config in datasets_of(run).items() if role in roles}
+    return files.digest(_canonical([stage_settings(run, stage), datasets, [static_key(run, item) for item in earlier]]))
 
 
-def _closure(run: RunConfig, stage: StageName) -> set[StageName]:
-    """The stage and all that it is made from; `ingest` makes every dataset of the run."""
-    made_from: dict[StageName, tuple[StageName, ...]] = {
-        "ingest": (),
-        "laq": ("ingest",),
-        "label": ("laq",),
-        "pretrain": ("label",) if learns_labels(run) else ("ingest",),
-        "finetune": ("pretrain",) if run.pretrain else ("ingest",),  # with robot labels, those of pretraining's model
-        "evaluate": ("finetune",),
-    }
-    return {stage}.union(*(_closure(run, earlier) for earlier in made_from[stage]))
+def _made_from(run: RunConfig, stage: StageName) -> tuple[tuple[str, ...], tuple[StageName, ...]]:
+    """Datasets and earlier stages that `inputs_of` will find, named without looking."""
+    both = ("videos", "robot")
+    match stage:
+        case "ingest":
+            return (), ()  # its settings are the datasets
+        case "laq" if run.laq.labeller == "inverse-dynamics":
+            return ("robot",), ()
+        case "laq":
+            return both if run.laq.gate else ("videos",), ()
+        case "label":
+            return both if labels_robot(run) else ("videos",), ("laq",)
+        case "pretrain":
+            return ("videos",), ("label",) if learns_labels(run) else ()
+        case "finetune":
+            pretrained: tuple[StageName, ...] = ("pretrain",) if run.pretrain else ()
+            return ("robot",), (*pretrained, "label") if labels_robot(run) else pretrained
+        case "evaluate":
+            return ("robot",), ("finetune",)
+        case _:
+            assert_never(stage)
 
 
 def stage_settings(run: RunConfig, stage: StageName) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from itertools import combinations
 
 import pytest
 
-from lapa.bench.jobs import Arm, static_key
+from lapa.bench.jobs import Arm
 from lapa.bench.methods import METHODS
 from lapa.bench.sizes import SIZES
 from lapa.bench.study import Study, arms_of
@@ -12,6 +12,7 @@ from lapa.config.load import dump_run, load_run
 from lapa.config.stages import StageName
 from lapa.config.tabletop import ALL_KINDS, SPLITS
 from lapa.errors import ConfigError
+from lapa.stages.plan import static_key
 
 SAME_VIDEOS = ("in-domain", "cross-task", "cross-environment")
 
@@ -24,7 +25,7 @@ def arms() -> dict[tuple[str, str, int], Arm]:
 def keys(
     arms: dict[tuple[str, str, int], Arm], method: str, stage: StageName, settings=SAME_VIDEOS, seed=0
 ) -> set[str]:
-    return {static_key(arms[setting, method, seed], stage) for setting in settings}
+    return {static_key(arms[setting, method, seed].run, stage) for setting in settings}
 
 
 @pytest.mark.parametrize("method", ["lapa", "lapa-paper", "lapa-supervised", "shuffled"])
