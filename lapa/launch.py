@@ -23,6 +23,9 @@ _STOPPED = (RESTART_EXIT_CODE, -signal.SIGTERM)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run torchrun to its end; returns the exit code."""
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SAVING_SECONDS))
+    # torchrun would keep one store for the ranks over all rounds, and tell its address in the first one only: a node
+    # that comes back after it was lost waits for it in vain, and the others for that node (see also pytorch#135712).
+    os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     try:
         torchrun(arguments)
     except SignalException as stop:

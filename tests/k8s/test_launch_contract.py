@@ -1,9 +1,11 @@
 """What a pod runs does what the manifests promise: real launchers, with the variables that the operator injects."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,15 @@ print(f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']}", flush=True)
 sys.exit(int(os.environ["END_WITH"]))
 """
 
+WAITING_PROGRAM = """
+import os, pathlib, sys, time
+folder = pathlib.Path(sys.argv[1])
+(folder / f"{os.environ['NODE']}.{os.getpid()}").touch()
+while not (folder / "go").exists():
+    time.sleep(0.1)
+"""
+PATIENCE_SECONDS = 240
+
 
 def injected(job: dict[str, Any], *, port: int) -> dict[str, str]:
     """The operator's variables, for pods that share this machine's address."""
@@ -29,26 +40,35 @@ def injected(job: dict[str, Any], *, port: int) -> dict[str, str]:
     return {**found, "PET_RDZV_ENDPOINT": f"127.0.0.1:{port}", "PET_MAX_RESTARTS": "0"}
 
 
+class Nodes:
+    """Two nodes of a rendered job, as launchers that run a program in place of the stage."""
+
+    def __init__(self, folder: Path, program: str, *arguments: str, **variables: str) -> None:
+        self._folder = folder
+        self._job = render(job_spec(nodes=2, processes_per_node=1, node=SMALL_NODE)).job
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.variables = injected(self._job, port=free.getsockname()[1]) | variables
+        (folder / "program.py").write_text(program)
+        self._program = [str(folder / "program.py"), *arguments]
+
+    def start(self, node: int, **variables: str) -> "subprocess.Popen[str]":
+        container = self._job["spec"]["pytorchReplicaSpecs"]["Worker"]["template"]["spec"]["containers"][0]
+        own = self._folder / f"node{node}"
+        own.mkdir(exist_ok=True)
+        declared = {item["name"]: item["value"] for item in container["env"]}
+        mapped = {name: value.replace(SCRATCH, str(own)).replace(HOME, str(own)) for name, value in declared.items()}
+        return subprocess.Popen(
+            [sys.executable, *container["command"][1:3], *self._program],
+            env={**os.environ, **mapped, **self.variables, **variables, "NODE": str(node)},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+
 def run_job(folder: Path, *, end_with: int) -> list[tuple[int, str]]:
     """Exit code and log of each of two nodes."""
-    job = render(job_spec(nodes=2, processes_per_node=1, node=SMALL_NODE)).job
-    container = job["spec"]["pytorchReplicaSpecs"]["Worker"]["template"]["spec"]["containers"][0]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    program = folder / "program.py"
-    program.write_text(PROGRAM)
-    variables = {item["name"]: item["value"] for item in container["env"]}
-    running = []
-    for node in range(2):
-        own = folder / f"node{node}"
-        own.mkdir()
-        mapped = {name: value.replace(SCRATCH, str(own)).replace(HOME, str(own)) for name, value in variables.items()}
-        launcher = [sys.executable, *container["command"][1:3], str(program)]
-        environment = {**os.environ, **mapped, **injected(job, port=port), "END_WITH": str(end_with)}
-        running.append(
-            subprocess.Popen(launcher, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        )
+    nodes = Nodes(folder, PROGRAM, END_WITH=str(end_with))
+    running = [nodes.start(node) for node in range(2)]
     logs = [process.communicate(timeout=120)[0] for process in running]
     return [(process.returncode, log) for process, log in zip(running, logs, strict=True)]
 
@@ -63,3 +83,32 @@ def test_pods_end_with_the_code_of_their_ranks_and_every_line_says_its_rank(tmp_
     assert [returned for returned, _ in nodes] == [code, code]
     lines = [line for _, log in nodes for line in log.splitlines()]
     assert {"[rank0]: rank 0 of 2", "[rank1]: rank 1 of 2"} <= set(lines)
+
+
+@pytest.mark.slow
+def test_a_node_that_was_lost_comes_back_and_the_other_one_goes_on_with_it(tmp_path: Path):
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    nodes = Nodes(tmp_path, WAITING_PROGRAM, str(marks))
+    # The node that holds the store stays; c10d takes any address here for its own, and would race for it.
+    conf = nodes.variables["PET_RDZV_CONF"] + ",keep_alive_interval=1,keep_alive_max_attempt=3,is_host="
+    first = nodes.start(0, PET_RDZV_CONF=conf + "true")
+    lost = nodes.start(1, PET_RDZV_CONF=conf + "false")
+    lives = lives_in(marks, 2, first)
+    os.kill(lost.pid, signal.SIGKILL)
+    os.kill(lives[1][0], signal.SIGKILL)
+    back = nodes.start(1, PET_RDZV_CONF=conf + "false")
+    lives_in(marks, 4, first)
+    (marks / "go").touch()
+    said = [process.communicate(timeout=PATIENCE_SECONDS)[0] for process in (first, back)]
+    assert [process.returncode for process in (first, back)] == [0, 0], said
+
+
+def lives_in(marks: Path, count: int, launcher: "subprocess.Popen[str]") -> dict[int, list[int]]:
+    """Process ids of the ranks so far, by node, once there are so many."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while len(found := [path.name.split(".") for path in marks.iterdir()]) < count:
+        assert launcher.poll() is None, launcher.communicate()[0]
+        assert time.monotonic() < deadline, f"the nodes do not meet: {found}"
+        time.sleep(0.1)
+    return {node: [int(pid) for own, pid in found if int(own) == node] for node in range(2)}
