@@ -15,6 +15,9 @@ _ERROR = re.compile(r"^(\w[\w.]*(Error|Exception|Collapsed|NotFinite|Mismatch|No
 _KINDS = {
     "GPU memory ran out": re.compile(r"CUDA out of memory|OutOfMemoryError"),
     "a collective timed out: one rank stopped before": re.compile(r"Watchdog caught collective operation timeout"),
+    "a rank lost its peer, which stopped before": re.compile(
+        r"gloo.*Connection (reset|closed) by peer|remote process exited or there was a network error"
+    ),
     "/dev/shm is full": re.compile(r"Bus error|No space left on device.*shm|unable to (write|mmap).*shared memory"),
     "the disk is full": re.compile(r"No space left on device"),
     "a decoding worker was killed": re.compile(r"DataLoader worker .* killed"),
@@ -25,7 +28,7 @@ GONE = (
     "--follow to read along"
 )
 """PyTorchJob's operator removes pods that start again and again, once it gives a job up."""
-_EFFECTS = ("a collective timed out: one rank stopped before",)
+_EFFECTS = ("a collective timed out: one rank stopped before", "a rank lost its peer, which stopped before")
 """What happens to the others after one rank fails."""
 
 

@@ -89,7 +89,7 @@ def _state_of_pods(job: Manifest, pods: Sequence[Manifest]) -> JobState:
         if (condition := true_condition(job, "Restarting")) is not None:
             return JobState(State.RESTARTING, _words(condition))
         return JobState(State.STARTING, f"{len(running)} of {wanted} pods run")
-    return JobState(State.RUNNING, f"{wanted} {'pod' if wanted == 1 else 'pods'}, {restarts(pods)} restarts")
+    return JobState(State.RUNNING, f"{_count(wanted, 'pod')}, {_count(restarts(pods), 'restart')}")
 
 
 def restarts(pods: Sequence[Manifest]) -> int:
@@ -158,6 +158,10 @@ def _is_down(status: Manifest) -> bool:
 
 def _phase(pod: Manifest) -> str:
     return str((pod.get("status") or {}).get("phase") or "")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _words(condition: Manifest) -> str:
