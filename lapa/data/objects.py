@@ -4,11 +4,10 @@ A block is one request, large enough for a store's full speed, and is asked for 
 it was first seen: bytes of two versions never meet in one block, and a version that a job does not know is read anew.
 """
 
-import copy
 import logging
 import os
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache, partial
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fsspec.core import url_to_fs
+from fsspec.spec import AbstractBufferedFile
 
 from lapa import files
 from lapa.config.reads import CacheConfig, ReadConfig
@@ -40,12 +40,13 @@ _Result = TypeVar("_Result")
 class ObjectReader:
     """Byte ranges of files by URL. ``revision`` names the content that is expected: another one is looked up anew."""
 
-    def __init__(self, config: ReadConfig, *, block_bytes: int = BLOCK_BYTES) -> None:
+    def __init__(self, config: ReadConfig) -> None:
         self._config = config
-        self._block_bytes = block_bytes
+        self._block_bytes = BLOCK_BYTES
         self._cache = None if config.cache is None else _cache_of(config.cache)
         self._opened: OrderedDict[tuple[str, str], _OpenObject] = OrderedDict()
         self._lock = threading.Lock()
+        self._opening: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._downloads = ThreadPoolExecutor(config.threads, thread_name_prefix="read-ahead")
         self._pending: dict[tuple[str, str, int], Future[None]] = {}
 
@@ -119,15 +120,17 @@ class ObjectReader:
 
     def _open(self, url: str, revision: str) -> "_OpenObject":
         with self._lock:
-            opened = self._opened.get((url, revision))
-            if opened is not None:
+            opening = self._opening[url]
+        with opening:  # one thread looks at the object, the others wait for what it finds
+            with self._lock:
+                opened = self._opened.get((url, revision))
+            if opened is None:
+                opened = self._retried(url, partial(_OpenObject, url, self._block_bytes))
+            with self._lock:
+                self._opened[url, revision] = opened
                 self._opened.move_to_end((url, revision))
-                return opened
-        opened = self._retried(url, partial(_OpenObject, url, self._block_bytes))
-        with self._lock:
-            self._opened[url, revision] = opened
-            if len(self._opened) > _OPEN_OBJECTS:
-                self._opened.popitem(last=False)
+                if len(self._opened) > _OPEN_OBJECTS:
+                    self._opened.popitem(last=False)
         return opened
 
     def _retried(self, url: str, action: Callable[[], _Result]) -> _Result:
@@ -141,16 +144,16 @@ class _OpenObject:
     """One version of one remote file. Raises what the store's client raises."""
 
     def __init__(self, url: str, block_bytes: int) -> None:
-        fs, path = url_to_fs(url)
-        fs.invalidate_cache(fs._parent(path))  # a listing that somebody made earlier may be of another version
-        # Without fsspec's own buffers: each read is one request, and s3fs adds `If-Match` with the entity tag.
-        self._file: Any = fs.open(path, "rb", cache_type="none")
-        details = getattr(self._file, "details", None) or fs.info(path)
+        self._fs, self._path = url_to_fs(url)
+        # A listing that somebody made earlier may be of another version.
+        self._fs.invalidate_cache(self._fs._parent(self._path))
+        self._file: Any = self._fs.open(self._path, "rb", cache_type="none")
+        details = getattr(self._file, "details", None) or self._fs.info(self._path)
         self._url = url
         self._block_bytes = block_bytes
         self._size = int(details["size"])
         # Equal content has an equal tag on S3; elsewhere whatever the store tells of a file has to do.
-        self._version = str(details.get("ETag") or fs.ukey(path))
+        self._version = str(details.get("ETag") or self._fs.ukey(self._path))
 
     def block_name(self, index: int) -> str:
         return files.digest(self._url, self._version, str(self._size), str(self._block_bytes), str(index))[:40]
@@ -159,10 +162,13 @@ class _OpenObject:
         return min(self._block_bytes, max(self._size - index * self._block_bytes, 0))
 
     def fetch(self, index: int) -> bytes:
-        length = self.length_of(index)
-        file = copy.copy(self._file)  # a position of its own: several threads read one object
-        file.seek(index * self._block_bytes)
-        data = bytes(file.read(length))
+        begin, length = index * self._block_bytes, self.length_of(index)
+        if isinstance(self._file, AbstractBufferedFile):
+            # The hook that every store implements, beneath a file's position and buffers: threads may share it, it is
+            # one request, and s3fs sends `If-Match` with it.
+            data = bytes(self._file._fetch_range(begin, begin + length))
+        else:
+            data = bytes(self._fs.cat_file(self._path, start=begin, end=begin + length))
         if len(data) != length:
             raise OSError(f"a request for {length} bytes brought {len(data)}")
         return data
