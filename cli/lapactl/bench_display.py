@@ -89,6 +89,8 @@ class BenchDisplay:
         means = {stage: fmean(times.values()) for stage, times in self._seconds.items()}
         running = sum(time.monotonic() - began for began, _ in self._running.values())
         seconds, is_whole = remaining_seconds(Counter(self._pending.values()), means, slots=self._slots, spent=running)
+        if not is_whole and seconds < 1:
+            return "time left unknown"
         return f"{'about' if is_whole else 'more than'} {duration(seconds)} left"
 
 

@@ -37,7 +37,7 @@ def compare(
     """Lay runs side by side.
 
     Settings that differ, success with intervals, wins and losses on the same initial
-    states, codebook health and curves. Writes an HTML page beside the first run.
+    states, codebook health, probes and curves. Writes an HTML page beside the first run.
     """
     from lapa.errors import ConfigError
     from lapactl.library import ask_library
@@ -73,6 +73,7 @@ def _tables(out: Output, compared: Mapping[str, Any]) -> None:
     out.table([_paired_row(pair) for pair in compared["paired"]], columns=("pair", "won", "alike", "lost", "p", "note"))
     settings = [{"setting": key, **values} for key, values in compared["settings"].items()]
     out.table(settings, columns=("setting", *names))
+    out.table([{"probe": name, **values} for name, values in compared["probes"].items()], columns=("probe", *names))
     rows = [
         {"metric": f"{stage} {metric}", **values}
         for stage, table in compared["stages"].items()

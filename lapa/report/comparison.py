@@ -8,6 +8,7 @@ from typing import Any
 
 from lapa.config.stages import STAGES
 from lapa.report.outcomes import Pairing, compare_arms
+from lapa.report.probes import Row, probe_rows
 from lapa.report.settings import varying
 from lapa.report.success import IntervalRow, arm_row
 from lapa.report.summary import ArmSummary, RunSummary
@@ -24,7 +25,7 @@ class StageTable:
     stage: str
     is_shared: bool
     """Whether all runs have the very same result."""
-    rows: list[tuple[str, list[float | None]]]
+    rows: list[Row]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,8 @@ class Comparison:
     success: list[IntervalRow | None]
     settings: list[tuple[str, list[str]]]
     stages: list[StageTable]
+    probes: list[Row]
+    """What the probes found; empty where no run's model was probed."""
     pairings: list[Pairing]
 
 
@@ -55,6 +58,7 @@ def compare_runs(summaries: Sequence[RunSummary]) -> Comparison:
         success=[arm_row(arm) for arm in arms],
         settings=varying([summary.config for summary in summaries]),
         stages=[table for stage in STAGES if (table := _stage_table(arms, stage)) is not None],
+        probes=probe_rows([summary.analysis.result for summary in summaries]),
         pairings=[compare_arms(first, second) for first, second in pairs],
     )
 
@@ -83,6 +87,7 @@ def plain(comparison: Comparison) -> dict[str, Any]:
             }
             for table in comparison.stages
         },
+        "probes": {name: dict(zip(comparison.names, values, strict=True)) for name, values in comparison.probes},
         "paired": [_plain_pairing(pairing) for pairing in comparison.pairings],
     }
 

@@ -189,3 +189,20 @@ def test_what_remains_is_told_from_what_was_measured():
     assert remaining_seconds({"ingest": 2, "laq": 2, "pretrain": 1}, means, slots=2) == (220.0, True)
     assert remaining_seconds({"laq": 2}, means, slots=2, spent=50.0) == (75.0, True)
     assert remaining_seconds({"laq": 1, "evaluate": 1}, means, slots=1) == (100.0, False)
+
+
+def test_nothing_is_said_about_a_time_that_nothing_is_known_of():
+    display = BenchDisplay(Output(OutputFormat.TEXT), slots=1)
+    display.show([Planned()])
+    assert display.headline().endswith("0/1 stages, 0s so far, time left unknown")
+    display.measured("other", "laq", 100.0)
+    assert display.headline().endswith("about 1m 40s left")
+
+
+class Planned:
+    """A chain of one stage that nobody has started."""
+
+    keys = ("laq-of-a",)
+    stages = ("laq",)
+    done = 0
+    failure = None

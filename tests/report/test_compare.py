@@ -6,8 +6,9 @@ from pathlib import Path
 from lapa.config.run import RunConfig
 from lapa.report.compare import build_comparison
 from lapa.report.comparison import compare_runs, plain
-from lapa.report.summary import RunSummary
+from lapa.report.summary import AnalysisSummary, RunSummary
 from lapa.stages.compare import main as compare_stage
+from tests.report.example_analysis import write_analysis_files
 from tests.report.example_run import summarize, write_episodes, write_run
 
 
@@ -43,6 +44,19 @@ def test_the_comparison_is_plain_json_with_one_entry_per_run(tmp_path: Path) -> 
     assert [run["name"] for run in told["runs"]] == ["tabletop", "collapsed"]
     assert told["stages"]["laq"]["metrics"]["perplexity"] == {"tabletop": 5.3, "collapsed": 1.0}
     assert told["paired"][0]["wins"] == 63 and told["settings"] == {"seed": {"tabletop": "0", "collapsed": "3"}}
+
+
+def test_what_was_probed_is_laid_side_by_side_and_what_was_not_is_left_open(tmp_path: Path) -> None:
+    first, second = two_runs(tmp_path)
+    probed = AnalysisSummary(result=write_analysis_files(tmp_path / "analysis", r2=0.7))
+    comparison = compare_runs([first.model_copy(update={"analysis": probed}), second])
+    told = json.loads(json.dumps(plain(comparison), allow_nan=False))["probes"]
+    name = "robot: R² of actions, linear map from codes, one by one"
+    assert told[name] == {"tabletop": 0.7, "collapsed": None}
+    assert {"robot: bits of motion that latent actions tell", "robot: latent actions in use (perplexity)"} <= set(told)
+    page = build_comparison(comparison)
+    assert name in page and "None of these models was probed" not in page
+    assert "None of these models was probed" in build_comparison(compare_runs([first, second]))
 
 
 def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
