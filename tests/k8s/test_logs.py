@@ -81,6 +81,13 @@ def test_a_digest_names_the_first_rank_that_failed_and_what_it_was():
     assert [ending.exit_code for ending in digest.endings] == [1]
 
 
+def test_a_lost_peer_is_told_as_an_effect_and_gives_way_to_a_cause():
+    lost = "[rank0]: RuntimeError: [gloo/transport/tcp/pair.cc:537] Read error [10.0.0.7]:1: Connection reset by peer"
+    cause = "[rank1]: torch.OutOfMemoryError: CUDA out of memory"
+    assert digest_of([], [parse_line("w", lost)]).kind == "a rank lost its peer, which stopped before"
+    assert digest_of([], [parse_line("w", line) for line in (lost, cause)]).kind == "GPU memory ran out"
+
+
 def test_without_logs_a_digest_reads_the_last_words_of_the_pods():
     end = {"exitCode": 2, "finishedAt": "x", "message": "ConfigError: laq.fit.stepz: unknown key"}
     digest = digest_of([pod(0, phase="Failed", ended=end)], [])
