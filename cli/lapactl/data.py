@@ -12,10 +12,11 @@ app = typer.Typer(help="Make datasets and look into them.", no_args_is_help=True
 
 @app.command(epilog="Example: lapactl data ingest videos/ work/datasets/mine --set image_size=128")
 def ingest(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Folder or URL of videos, LeRobot or RLDS files.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Folder or URL of files in any format that is read.")],
     target: Annotated[str, typer.Argument(metavar="OUTPUT", help="Folder or URL of the dataset to write.")],
     kind: Annotated[
-        Literal["auto", "videos", "lerobot", "rlds"], typer.Option("--kind", help="Source format; auto looks.")
+        Literal["auto", "videos", "lerobot", "rlds", "webdataset"],
+        typer.Option("--kind", help="Source format; auto looks."),
     ] = "auto",
     fps: Annotated[
         float | None, typer.Option("--fps", help="Frames per second: of an RLDS source; to thin others to.")
@@ -77,3 +78,34 @@ def show(
             out.table(named, columns=[title, "mean", "std", "min", "q01", "q99", "max"])
     if rows:
         out.table(rows, columns=["episode", "num_frames", "fps", "instruction", "embodiment", "licence"])
+
+
+@app.command(epilog="Example: lapactl data convert work/datasets/mine exported/ --to lerobot-v3")
+def convert(
+    source: Annotated[str, typer.Argument(metavar="RUN_OR_URL", help="URL of a dataset, or a run whose data it is.")],
+    target: Annotated[str, typer.Argument(metavar="OUT", help="Empty folder or URL to write to.")],
+    to: Annotated[Literal["lerobot-v3", "webdataset"], typer.Option("--to", help="Format to write.")],
+    role: Annotated[
+        Literal["videos", "robot"], typer.Option("--role", help="Of a run: which of its datasets.")
+    ] = "robot",
+    output: OutputOption = OutputFormat.TEXT,
+) -> None:
+    """Write a dataset in a format of others. Videos are copied as they are stored."""
+    from dataclasses import asdict
+
+    from lapa.data.convert import convert as convert_dataset
+    from lapa.data.dataset import Dataset
+    from lapactl.ingesting import stored_dataset
+    from lapactl.progress import open_display
+
+    dataset = Dataset.open(stored_dataset(source, role))
+    out = Output(output)
+    with open_display(out, "convert") as display:
+
+        def progress(done: int, total: int, message: str) -> None:
+            display.update({"phase": to, "step": done, "steps": total, "unit": "episodes", "message": message})
+
+        converted = convert_dataset(dataset, to, target, progress=progress)
+    for lost in converted.not_kept:
+        out.warn(f"{to} does not keep {lost}")
+    out.record({name: value for name, value in asdict(converted).items() if name != "not_kept"})

@@ -5,8 +5,11 @@ from typing import Any
 
 from lapa import files
 from lapa.config.data import IngestConfig
-from lapa.config.load import merge, nested, parse_override, resolve
-from lapa.errors import ConfigError, SourceError
+from lapa.config.load import load_run, merge, nested, parse_override, resolve
+from lapa.config.presets import PRESETS
+from lapa.data.dataset import INFO_FILE
+from lapa.errors import ConfigError, DatasetNotFound, SourceError
+from lapa.stages.plan import dataset_url, datasets_of
 
 
 def ingest_settings(
@@ -27,12 +30,35 @@ def ingest_settings(
     return run.videos
 
 
+def stored_dataset(source: str, role: str) -> str:
+    """The URL of a dataset, named by itself or by a run whose ingest has made it.
+
+    Raises ConfigError where it is neither, or the run has no such dataset.
+    """
+    if files.exists(files.join(source, INFO_FILE)):
+        return source
+    if not source.endswith((".yaml", ".yml")) and source not in PRESETS:
+        raise DatasetNotFound(
+            f"{source} holds no {INFO_FILE}, and is no run. Give the URL of a dataset, a run's file, or one of "
+            f"the presets {', '.join(sorted(PRESETS))}."
+        )
+    run = load_run(source)
+    datasets = datasets_of(run)
+    if role not in datasets:
+        raise ConfigError(
+            f"the run {run.name!r} has no dataset '{role}'; it has {sorted(datasets)}. Choose one with --role"
+        )
+    return dataset_url(run, datasets[role])
+
+
 def detect_kind(source: str) -> str:
-    """`lerobot` by its meta/info.json, `rlds` by its features.json, else `videos`."""
+    """`lerobot` by its meta/info.json, `rlds` by its features.json, `webdataset` by a .tar, else `videos`."""
     if not files.exists(source):
         raise SourceError(f"there is nothing at {source}; check the path, and the credentials if it is a URL")
     if files.exists(files.join(source, "meta", "info.json")):
         return "lerobot"
     if files.exists(files.join(source, "features.json")):
         return "rlds"
+    if any(name.endswith(".tar") for name in [files.name_of(source), *files.list_names(source)]):
+        return "webdataset"
     return "videos"

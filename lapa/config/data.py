@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from lapa.config.base import Config, runtime
 from lapa.config.metaworld import METAWORLD_TASKS, MetaWorldCamera, MetaWorldTask
+from lapa.config.sources import WebDatasetSource
 from lapa.config.tabletop import TabletopScene, TabletopTasks
 
 
@@ -118,7 +119,8 @@ class MetaWorldSource(Config):
 SimulatedSource = TabletopSource | MetaWorldSource
 """Recorded before they are read; what they hold changes with their settings only."""
 SourceConfig = Annotated[
-    VideoFolderSource | LeRobotSource | RldsSource | TabletopSource | MetaWorldSource, Field(discriminator="kind")
+    VideoFolderSource | LeRobotSource | RldsSource | WebDatasetSource | TabletopSource | MetaWorldSource,
+    Field(discriminator="kind"),
 ]
 
 
@@ -173,7 +175,7 @@ def lacks_actions(config: DatasetConfig) -> bool:
             return True
         case TabletopSource(record=record) | MetaWorldSource(record=record):
             return record == "videos"
-        case LeRobotSource() | RldsSource():
+        case LeRobotSource() | RldsSource() | WebDatasetSource():
             return False
         case _:
             assert_never(config.source)

@@ -17,12 +17,10 @@ from lapa.config.data import (
     DatasetConfig,
     ExistingDataset,
     IngestConfig,
-    LeRobotSource,
     MetaWorldSource,
     RldsSource,
     SimulatedSource,
     TabletopSource,
-    VideoFolderSource,
 )
 from lapa.config.load import arms
 from lapa.config.run import RunConfig
@@ -269,10 +267,8 @@ def _source_name(config: IngestConfig) -> str:
             # TFDS keeps a dataset under its version: bridge_dataset/1.0.0 is called bridge_dataset.
             name, parent = files.name_of(source.url), files.name_of(source.url.rstrip("/").rpartition("/")[0])
             return parent if parent and re.fullmatch(r"\d+(\.\d+)*", name) else name
-        case VideoFolderSource() | LeRobotSource():
-            return files.name_of(source.url)
         case _:
-            assert_never(source)
+            return files.name_of(source.url)
 
 
 def _canonical(value: Any) -> str:

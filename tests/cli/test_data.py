@@ -1,5 +1,7 @@
 """`lapactl data`."""
 
+import json
+
 import pytest
 
 from lapa.data.dataset import Dataset
@@ -50,7 +52,7 @@ def test_settings_that_do_not_fit_are_refused_with_the_remedy(lapactl, tmp_path,
 def test_show_tells_what_a_dataset_holds(lapactl, lapactl_json, tmp_path):
     dataset = Dataset.open(make_dataset(tmp_path / "dataset"))
     shown = lapactl_json("data", "show", dataset.url)
-    assert shown["episodes"] == len(dataset)
+    assert shown["episodes"] == len(Dataset.open(url))
     assert shown["revision"] == dataset.revision
     text = lapactl("data", "show", dataset.url, "--episodes", "1").stdout
     assert dataset.index["episode"][0].as_py() in text
@@ -68,3 +70,18 @@ def test_show_counts_the_episodes_of_each_embodiment(lapactl, tmp_path):
     dataset = Dataset.open(make_dataset(tmp_path / "dataset"))
     ((embodiment, episodes),) = dataset.info.embodiments.items()
     assert f"{embodiment} {episodes}" in lapactl("data", "show", dataset.url).stdout
+
+
+def test_a_dataset_is_converted_and_what_is_lost_is_told(lapactl, tmp_path):
+    url = make_dataset(tmp_path / "dataset")
+    result = lapactl("data", "convert", url, tmp_path / "out", "--to", "lerobot-v3", "--output", "json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["episodes"] == len(Dataset.open(url))
+    assert "lerobot-v3 does not keep" in result.stderr
+    assert detect_kind(str(tmp_path / "out")) == "lerobot"
+
+
+def test_what_is_neither_dataset_nor_run_is_not_converted(lapactl, tmp_path):
+    result = lapactl("data", "convert", tmp_path / "nowhere", tmp_path / "out", "--to", "webdataset")
+    assert result.exit_code == 3
+    assert "is no run" in result.stderr

@@ -10,10 +10,12 @@ from lapa.config.data import (
     TabletopSource,
     VideoFolderSource,
 )
+from lapa.config.sources import WebDatasetSource
 from lapa.data.readers.base import SourceReader
 from lapa.data.readers.lerobot import LeRobotReader
 from lapa.data.readers.rlds import RldsReader
 from lapa.data.readers.videos import VideoFolderReader
+from lapa.data.readers.webdataset import WebDatasetReader
 from lapa.errors import ConfigError
 
 
@@ -25,6 +27,8 @@ def build_reader(config: SourceConfig) -> SourceReader:
             return LeRobotReader(config)
         case RldsSource():
             return RldsReader(config)
+        case WebDatasetSource():
+            return WebDatasetReader(config)
         case TabletopSource() | MetaWorldSource():
             raise ConfigError(
                 f"a {config.kind} source is a simulation, not files. Record it first (the ingest stage does), then "
