@@ -87,7 +87,7 @@ def lineage(
     if out.is_json:
         out.json(origin.plain() | ({"source_files": files} if with_files else {}))
         return
-    _draw(out, origin, "")
+    _draw(out, origin, "", set())
     for digest, names in files.items():
         out.text(f"source files of dataset {digest}:")
         for name in names:
@@ -157,11 +157,14 @@ def _containing(out: Output, registry: "Registry", what: str) -> None:
         out.hint(f"no registered version names {what}; a digest needs its first 6 characters, a URL must be exact")
 
 
-def _draw(out: Output, origin: "Origin", indent: str) -> None:
+def _draw(out: Output, origin: "Origin", indent: str, drawn: set[str]) -> None:
     version, info = origin.version, origin.dataset
     name = f" {version.name}/{version.version}" if version is not None and version.name != origin.role else ""
     number = f"/{version.version}" if version is not None and version.name == origin.role else ""
     out.text(f"{indent}{origin.role}{number}{name}  {origin.digest[:12]}  {origin.url}")
+    if origin.digest in drawn:
+        return  # what is behind it was shown where it first came up
+    drawn.add(origin.digest)
     if info is not None:
         licences = ", ".join(f"{licence} {count}" for licence, count in info.licences.items())
         source = info.source.get("url") or info.source.get("kind", "")
@@ -169,7 +172,7 @@ def _draw(out: Output, origin: "Origin", indent: str) -> None:
     if origin.gap:
         out.text(f"{indent}  ? {origin.gap}")
     for earlier in origin.inputs:
-        _draw(out, earlier, indent + "  ")
+        _draw(out, earlier, indent + "  ", drawn)
 
 
 def _source_files(origin: "Origin") -> dict[str, Any]:

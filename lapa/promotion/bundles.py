@@ -79,6 +79,8 @@ def export(found: FoundPolicy, url: str, *, progress: Progress = lambda name: No
 
     PolicyError when the source is damaged, when another bundle is at `url`, or when the copy is not what was sent.
     """
+    if (local := files.local_path(url)) is not None:
+        url = str(local.absolute())  # the registry is read from other folders, too
     verify_bundle(found.url, expected=found.digest)
     named = read_manifest(found.url)["files"]
     _refuse_other(url, found.digest, set(named))

@@ -1,5 +1,6 @@
 """The gates: each a function from its settings and the evidence to a verdict."""
 
+from collections import Counter
 from collections.abc import Callable
 from math import sqrt
 from statistics import NormalDist
@@ -218,10 +219,12 @@ def latency(gate: settings.LatencyGate, evidence: Evidence) -> Verdict:
 
 def licence(gate: settings.LicenceGate, evidence: Evidence) -> Verdict:
     wanted = f"only {', '.join(gate.allowed)}"
-    counts: dict[str, int] = dict(evidence.card.get("licences", {}))
-    for origin in evidence.origin.walk():
-        for name, episodes in (origin.dataset.licences if origin.dataset else {}).items():
-            counts[name] = max(counts.get(name, 0), episodes)
+    datasets = {origin.digest: origin.dataset for origin in evidence.origin.walk() if origin.dataset is not None}
+    counts: Counter[str] = Counter()
+    for info in datasets.values():
+        counts.update(info.licences)
+    # The bundle knows the licences of datasets that are out of reach now.
+    counts |= Counter(evidence.card.get("licences", {}))
     found = ", ".join(f"{name} ({episodes} episodes)" for name, episodes in sorted(counts.items()))
     if not counts:
         return failed("no licence is known", wanted, "Ingest the sources with source.licence set.")

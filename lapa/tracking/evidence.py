@@ -64,7 +64,7 @@ def evaluation_of(outcomes: bytes, *, url: str, run_id: str, finished: str = "")
     if not rows:
         raise TrackingError(f"{url} holds no episodes' outcomes; evaluate the policy again with a simulator.")
     settings = read.get("benchmark", {})
-    identity = [[row["seed"], row["kind"], row["split"], row["instruction"]] for row in rows]
+    identity = [[row.get(name) for name in ("seed", "kind", "split", "instruction")] for row in rows]
     return Evaluation(
         benchmark=files.digest(json.dumps([settings, identity], sort_keys=True))[:12],
         simulator=str(settings.get("kind", "")),

@@ -48,7 +48,7 @@ class Facts:
     approvals: tuple[Approval, ...] = ()
     digest: str = "d"
     card: dict[str, Any] = field(default_factory=lambda: {"run": {"seed": 0}, "licences": {"MIT": 3}})
-    origin: Origin = Origin(role="lapa-policy", url="there", digest="d")
+    origin: Origin = field(default_factory=lambda: Origin(role="lapa-policy", url="there", digest="d"))
     known: dict[str, tuple[Outcome, ...]] = field(default_factory=dict)
     rehearsed: dict[str, Any] = field(default_factory=lambda: dict(REHEARSAL))
 

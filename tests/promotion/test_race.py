@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mlflow_server import MlflowServer
 
 from lapa.tracking.ledger import PRODUCTION, read_ledger
 from lapa.tracking.registry import POLICY_MODEL, Registry
 from tests.tracking.conftest import template_store, work  # noqa: F401 (fixtures)
-from tests.tracking.test_server import Server
 
 ROUNDS = 4
 CONTEND = Path(__file__).with_name("contend.py")
@@ -49,14 +49,14 @@ def test_of_two_processes_on_one_store_exactly_one_wins_each_time(work: Path):  
 
 
 @pytest.fixture
-def server(tmp_path: Path, template_store: Path) -> Iterator[Server]:  # noqa: F811
+def server(tmp_path: Path, template_store: Path) -> Iterator[MlflowServer]:  # noqa: F811
     shutil.copyfile(template_store, tmp_path / "mlflow.db")
-    server = Server(tmp_path)
+    server = MlflowServer(tmp_path)
     server.start()
     yield server
     server.kill()
 
 
 @pytest.mark.slow
-def test_of_two_processes_on_a_real_server_exactly_one_wins_each_time(server: Server, tmp_path: Path):
+def test_of_two_processes_on_a_real_server_exactly_one_wins_each_time(server: MlflowServer, tmp_path: Path):
     race(server.uri, tmp_path / "race")
