@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from lapa.envs.statistics import PairedComparison
 from lapa.report.changes import Change, longer
 from lapa.report.findings import Finding
+from lapa.report.health import CodeHealth
 from lapa.report.outcomes import compare_arms
 from lapa.report.summary import ArmSummary, RunSummary
 
@@ -12,7 +13,7 @@ SIGNIFICANT = 0.05
 ENOUGH_ORACLE = 0.95
 
 
-def success(summary: RunSummary) -> Iterator[Finding]:
+def success(summary: RunSummary, health: CodeHealth) -> Iterator[Finding]:
     """Against the baseline without pretraining where there is one, else against the best."""
     rate = _rate(summary.main)
     if rate is None:
@@ -23,10 +24,10 @@ def success(summary: RunSummary) -> Iterator[Finding]:
                       headline=f"The policy solves {rate:.0%} of the episodes. There is no baseline.")  # fmt: skip
         return
     rival = next((arm for arm in rivals if arm.config.pretrain is None), max(rivals, key=lambda arm: _rate(arm) or 0))
-    yield _against(summary, rival, rate, _rate(rival) or 0.0)
+    yield _against(summary, health, rival, rate, _rate(rival) or 0.0)
 
 
-def _against(summary: RunSummary, rival: ArmSummary, mine: float, theirs: float) -> Finding:
+def _against(summary: RunSummary, health: CodeHealth, rival: ArmSummary, mine: float, theirs: float) -> Finding:
     pairing = compare_arms(summary.main, rival)
     both = f"{mine:.0%} of the episodes are solved, {theirs:.0%} by {rival.name}"
     is_scratch = rival.config.pretrain is None
@@ -41,14 +42,14 @@ def _against(summary: RunSummary, rival: ArmSummary, mine: float, theirs: float)
     if comparison.p_value < SIGNIFICANT:
         words = "Pretraining on latent actions does harm" if is_scratch else f"The policy is worse than {rival.name}"
         return Finding(level="wrong", topic="Success", section="success", headline=f"{words}: {both}.", why=why,
-                       changes=_learn_more(summary))  # fmt: skip
+                       changes=_learn_more(summary, health))  # fmt: skip
     if mine == theirs == 0:
         return Finding(
-            level="doubt", topic="Success", section="success", changes=_learn_more(summary),
+            level="doubt", topic="Success", section="success", changes=_learn_more(summary, health),
             headline=f"Neither the policy nor {rival.name} solves a single episode of {len(summary.main.outcomes)}.",
             why="Nothing can be said about latent actions before a policy solves some of its tasks.",
         )  # fmt: skip
-    return Finding(level="doubt", topic="Success", section="success", changes=_more_episodes(summary), why=why,
+    return Finding(level="doubt", topic="Success", section="success", changes=_more_episodes(summary, health), why=why,
                    headline=f"No difference can be told: {both}.")  # fmt: skip
 
 
@@ -65,19 +66,22 @@ def p_words(p_value: float) -> str:
     return "< 0.001" if p_value < 0.001 else f"= {p_value:.2g}"
 
 
-def _more_episodes(summary: RunSummary) -> tuple[Change, ...]:
+def _more_episodes(summary: RunSummary, health: CodeHealth) -> tuple[Change, ...]:
     episodes = len(summary.main.outcomes)
     more = Change(
         sets=(f"evaluate.simulator.episodes={4 * episodes}",), now=str(episodes),
         why="Four times the episodes halve the interval.",
     )  # fmt: skip
-    return (more, *(change.model_copy(update={"is_alternative": True}) for change in _learn_more(summary)))
+    return (more, *(change.model_copy(update={"is_alternative": True}) for change in _learn_more(summary, health)))
 
 
-def _learn_more(summary: RunSummary) -> tuple[Change, ...]:
+def _learn_more(summary: RunSummary, health: CodeHealth) -> tuple[Change, ...]:
+    """First what made the codebook collapse, where it had to be repaired: longer training would build on it."""
     run = summary.config
+    causes = tuple(change for change in health.changes if not change.is_alternative) if health.repairs else ()
     why = "Longer training, with the same data."
-    return tuple(longer(run, stage, why, factor=4) for stage in ("pretrain", "finetune") if getattr(run, stage))
+    stages = (stage for stage in ("pretrain", "finetune") if getattr(run, stage))
+    return (*causes, *(longer(run, stage, why, factor=4) for stage in stages))
 
 
 def held_out(summary: RunSummary) -> Iterator[Finding]:

@@ -30,6 +30,8 @@ class CodeHealth(BaseModel):
     headline: str
     since: int | None = None
     """Step of the first validation of a collapse that lasts."""
+    repairs: int = 0
+    """How often a collapse was mended in training."""
     why: str = ""
     """What follows from it."""
     changes: tuple[Change, ...] = ()
@@ -99,13 +101,14 @@ def _alive(stage: StageSummary, run: RunConfig, perplexity: float) -> CodeHealth
     if not weaknesses:
         return CodeHealth(
             verdict="healthy", headline=f"{past}The codebook is healthy: {used}, and every position is in use.",
-            why=why, changes=changes,
+            repairs=len(repairs), why=why, changes=changes,
         )  # fmt: skip
     # What cures the collapse may cure the weakness, which it left behind.
     later = {change.why: change.model_copy(update={"is_alternative": bool(changes)}) for _, change in weaknesses}
     return CodeHealth(
         verdict="weak",
         headline=f"{past}The codebook is in use but weak: {used}; {'; '.join(what for what, _ in weaknesses)}.",
+        repairs=len(repairs),
         why=why,
         changes=(*changes, *later.values()),
     )

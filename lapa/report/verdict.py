@@ -45,7 +45,7 @@ def _findings(summary: RunSummary, health: CodeHealth) -> Iterator[Finding]:
     yield from findings.codes(health)
     yield from findings.motion(summary, health)
     yield from findings.pretraining(summary, health)
-    yield from findings_success.success(summary)
+    yield from findings_success.success(summary, health)
     yield from findings_success.held_out(summary)
     yield from findings_success.oracle(summary)
     yield from findings.data(summary)

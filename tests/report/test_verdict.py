@@ -13,7 +13,7 @@ from lapa.report.analysis import find_analysis, with_media
 from lapa.report.changes import Change
 from lapa.report.findings import Finding
 from lapa.report.page import build_report
-from lapa.report.summary import RunSummary
+from lapa.report.summary import ArmSummary, RunSummary
 from lapa.report.verdict import Verdict, reach_verdict
 from tests.report.example_analysis import write_analysis_files
 from tests.report.example_run import SCORES, example_config, summarize, write_episodes, write_laq, write_run
@@ -73,6 +73,30 @@ def test_a_repaired_codebook_is_told_with_what_made_it_collapse(tmp_path: Path) 
         "laq.model.quantizer.initialization=data", "laq.model.quantizer.revival.every=100",
     ]  # fmt: skip
     assert "collapsed" not in codebook_finding(reach_verdict(summary)).headline
+
+
+def test_a_policy_that_solves_nothing_is_not_only_told_to_train_longer_on_a_repaired_codebook(tmp_path: Path) -> None:
+    config = load_run("tabletop", [f"work_url={tmp_path}", *COLLAPSIBLE])
+    run = write_run(tmp_path)
+    for arm in SCORES:
+        write_episodes(tmp_path / f"evaluate-{arm}00000", 0.0)
+    summary = with_laq(summarize(tmp_path, run), history={"train/repaired_codes": [(60, 8.0)]})
+    verdict = reach_verdict(
+        summary.model_copy(update={"config": config, "arms": tuple(map(solving_nothing, summary.arms))})
+    )
+    assert verdict.main.headline.startswith("Neither the policy nor scratch solves a single episode")
+    settings = settings_of(verdict)
+    assert settings.index("laq.model.quantizer.initialization=data") < settings.index("pretrain.fit.steps=6400")
+
+
+def solving_nothing(arm: ArmSummary) -> ArmSummary:
+    stages = [
+        stage.model_copy(update={"metrics": {**stage.metrics, "success_rate": 0.0}})
+        if stage.stage == "evaluate"
+        else stage
+        for stage in arm.stages
+    ]
+    return arm.model_copy(update={"stages": tuple(stages)})
 
 
 def test_positions_that_each_use_one_code_are_a_collapse_though_together_they_use_two(tmp_path: Path) -> None:
