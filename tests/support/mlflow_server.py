@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-START_SECONDS = 240
+START_SECONDS = 600
 
 
 class MlflowServer:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-START_SECONDS = 120
+START_SECONDS = 600
 ISSUER = "https://kubernetes.default.svc"
 
 
