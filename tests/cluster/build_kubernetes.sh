@@ -29,9 +29,9 @@ install_tools() {
     export DEBIAN_FRONTEND=noninteractive
     name_sources
     apt-get -qq update
-    # reflect2 for the fix below; dpkg-dev for `apt-get source`.
+    # reflect2 for the fix below; dpkg-dev for `apt-get source`; openssl for the keys that a test makes.
     apt-get -qq install -y --no-install-recommends \
-        golang-go rsync jq make dpkg-dev golang-github-modern-go-reflect2-dev > /dev/null
+        golang-go rsync jq make openssl dpkg-dev golang-github-modern-go-reflect2-dev > /dev/null
 }
 
 # The vendored reflect2 1.0.1 crashes when built with Go 1.18 or later; Debian's 1.0.2 does not.
