@@ -52,7 +52,7 @@ def test_settings_that_do_not_fit_are_refused_with_the_remedy(lapactl, tmp_path,
 def test_show_tells_what_a_dataset_holds(lapactl, lapactl_json, tmp_path):
     dataset = Dataset.open(make_dataset(tmp_path / "dataset"))
     shown = lapactl_json("data", "show", dataset.url)
-    assert shown["episodes"] == len(Dataset.open(url))
+    assert shown["episodes"] == len(dataset)
     assert shown["revision"] == dataset.revision
     text = lapactl("data", "show", dataset.url, "--episodes", "1").stdout
     assert dataset.index["episode"][0].as_py() in text
