@@ -61,7 +61,8 @@ def test_an_export_never_writes_over_another_bundle(made: Made, work: Path, tmp_
 
 def test_a_damaged_source_is_not_exported(made: Made, tmp_path: Path):
     weights = Path(made.finetune) / "policy" / "model" / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    data = weights.read_bytes()
+    weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(PolicyError, match=r"model\.safetensors.*was altered"):
         export(find_policy(made.finetune), str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
