@@ -17,6 +17,8 @@ class Selection:
 
     source: str
     """The preset or file, as the user named it."""
+    is_changed: bool
+    """Whether settings were given beside it, so that it alone names another run."""
     run: RunConfig
     planned: tuple[PlannedStage, ...]
     stage: str | None
@@ -37,7 +39,7 @@ def select(
     planned = tuple(item for item in plan(resolved) if only in (None, item.stage))
     if not planned:
         raise ConfigError(f"the run '{resolved.name}' has no stage '{only}': it is null. Set it, or choose another")
-    return Selection(source=source, run=resolved, planned=planned, stage=only)
+    return Selection(source=source, is_changed=bool(overrides), run=resolved, planned=planned, stage=only)
 
 
 def split_target(target: str, *, config: str | None, stage: str | None) -> tuple[str, str | None]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lapa.config.load import dump_run
+from lapa.stages.plan import run_file
 from lapactl.chain import StageOutcome, command_of
 from lapactl.output import Output, duration
 from lapactl.run import DEFAULT_RUN
@@ -89,10 +90,12 @@ def _success(policy: str, metrics: Mapping[str, float], prefix: str) -> dict[str
 def _next_commands(selection: Selection) -> list[str]:
     work = selection.run.work_url
     where = "" if work == "work" else f" --work {work}"
+    # The file that the run left has the settings that were given beside its source, and its folder.
+    source, there = (str(run_file(selection.run)), "") if selection.is_changed else (selection.source, where)
     if selection.stage is not None:
-        return [f"run the rest with `lapactl run {selection.source}{where}`"]
-    source = "" if selection.source == DEFAULT_RUN else f" {selection.source}"
+        return [f"run the rest with `lapactl run {source}{there}`"]
+    named = "" if source == DEFAULT_RUN else f" {source}"
     return [
-        f"read the report with `lapactl report{source}{where} --open`",
+        f"read the report with `lapactl report{named}{there} --open`",
         f"see what was registered with `lapactl models list{where}`",
     ]

@@ -1,6 +1,7 @@
 """`lapactl run`: what is planned, skipped, restarted, reported. Stages are stood in for by tiny programs."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -191,6 +192,13 @@ def test_progress_and_verdicts_are_words_and_results_are_data(lapactl, run_file,
     assert "hint: run the rest with `lapactl run" in result.stderr
     assert "1m 01s" in result.stdout
     assert "all is well" not in result.stdout
+
+
+def test_the_next_command_keeps_the_settings_that_were_given(lapactl, run_file, stage_program):
+    stage_program()
+    result = lapactl("run", run_file, "--stage", "ingest", "--set", "seed=7")
+    [hint] = re.findall(r"hint: run the rest with `lapactl run (.*)`", result.stderr)
+    assert yaml.safe_load(Path(hint).read_text())["seed"] == 7
 
 
 def test_a_stage_that_asks_for_a_restart_is_started_again(lapactl_json, run_file, stage_program, tmp_path):
