@@ -53,6 +53,10 @@ class FaultyProxy:
     async def stop(self) -> None:
         await self._runner.cleanup()
         await self._session.close()
+        hanging = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in hanging:
+            task.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         self.requests[f"{request.method} {request.path}"] += 1

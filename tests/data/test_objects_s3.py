@@ -105,10 +105,8 @@ def test_an_object_that_stays_broken_ends_training_with_its_name(s3, bucket, tmp
     with faulty_proxy(s3, rate=0) as proxy:
         proxy.always[SHARD] = "slow-down"
         dataset = Dataset.open(bucket, reads=reads(tmp_path, attempts=2))
-        with pytest.raises(
-            DataError, match=rf"s3://.*{SHARD} cannot be read: 2 attempts failed, .*Service Unavailable"
-        ):
-            batches(dataset, workers=workers)
+        with pytest.raises(DataError, match=rf"s3://.*{SHARD} cannot be read: 2 attempts failed, .*Unavailable"):
+            batches(dataset)
 
 
 def test_an_object_that_may_not_be_read_is_named_at_once(s3, bucket, tmp_path, caplog):

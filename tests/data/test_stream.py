@@ -4,6 +4,7 @@ import itertools
 import multiprocessing
 import os
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -81,7 +82,9 @@ def test_global_batches_are_the_same_for_every_world_size(dataset, world):
     assert [list(itertools.chain(*parts)) for parts in zip(*ranks, strict=True)] == alone
 
 
-@pytest.mark.parametrize("workers", [2])
+@pytest.mark.parametrize(
+    "workers", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
+)
 def test_batches_are_the_same_for_every_number_of_workers(dataset, workers):
     spec = SampleSpec(window_seconds=0.5, horizon=3, proprioception=True)
     for ours, theirs in zip(read(dataset, 5, spec), read(dataset, 5, spec, workers=workers), strict=True):
@@ -106,9 +109,33 @@ def test_resuming_continues_the_uninterrupted_stream(dataset, start):
     assert keys(read(dataset, 14 - start, start=start)) == keys(read(dataset, 14))[start:]
 
 
-def test_resuming_at_another_world_size_continues_the_same_stream(dataset):
-    ranks = [keys(read(dataset, 4, start=6, rank=rank, world=2)) for rank in range(2)]
-    assert [a + b for a, b in zip(*ranks, strict=True)] == keys(read(dataset, 10))[6:]
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 4), (8, 2), (4, 8)])
+def test_resuming_on_other_ranks_sees_each_remaining_sample_of_the_epoch_once(dataset, before, after):
+    """Stopped at step 3 of an epoch, on `before` ranks; its end may lie inside a batch."""
+    pairs = {(row, t) for row, length in enumerate(LENGTHS) for t in range(length - 5)}
+    steps = len(pairs) // 8
+    first = [key for batch in read_by_ranks(dataset, before, 3) for key in batch]
+    rest = [key for batch in read_by_ranks(dataset, after, steps - 3, start=3) for key in batch]
+    seen = first + rest
+    assert len(seen) == len(set(seen)) == steps * 8
+    last = read_by_ranks(dataset, after, 1, start=steps)[0][: len(pairs) - len(seen)]
+    assert set(seen + last) == pairs
+
+
+@pytest.mark.parametrize("world", [1, 2, 4, 8])
+def test_any_number_of_workers_deals_the_same_global_batches(dataset, world, monkeypatch):
+    """Their share of the work, in this process; the test of every number of workers starts them."""
+    alone = read_by_ranks(dataset, 1, 4, batch_size=24, lanes=24)
+    for workers in [1, 2, 3]:
+        if 24 % (world * workers):
+            continue
+        parts = []
+        for rank, worker in itertools.product(range(world), range(workers)):
+            info = SimpleNamespace(id=worker, num_workers=workers)
+            monkeypatch.setattr("lapa.data.stream.get_worker_info", lambda info=info: info)
+            part = read(dataset, 4, rank=rank, world=world, batch_size=24, lanes=24, validation_share=0.0)
+            parts.append(keys(part))
+        assert [list(itertools.chain(*batch)) for batch in zip(*parts, strict=True)] == alone
 
 
 def test_a_dataset_smaller_than_one_batch_still_fills_batches(tmp_path):
@@ -267,6 +294,16 @@ def test_a_batch_that_cannot_be_shared_is_refused_before_anything_is_read(datase
         read(dataset, 1, batch_size=12)
     with pytest.raises(ConfigError, match="lanes=9"):
         read(dataset, 1, world=3)
+
+
+def read_by_ranks(dataset, world, steps, *, start=0, **config):
+    """The global batches that all ranks read together."""
+    config = {"batch_size": 8, "lanes": 8, **config}
+    ranks = [
+        keys(read(dataset, steps, start=start, rank=rank, world=world, validation_share=0.0, **config))
+        for rank in range(world)
+    ]
+    return [list(itertools.chain(*parts)) for parts in zip(*ranks, strict=True)]
 
 
 def validate(dataset, *, share=0.2, rank=0, world=1, batch_size=8, max_batches=2):
