@@ -52,6 +52,9 @@ def serve(
     if is_dry:
         Output(output).record(config.model_dump(mode="json"))
         return
+    from lapa.serving.access import load_tokens
+
+    load_tokens(config)  # a mistake is told now, not when torch has loaded
     # In place of this process: signals reach the server itself, and its exit code is the command's.
     os.execv(sys.executable, [sys.executable, "-m", "lapa", "serve", "-", config.model_dump_json()])
 

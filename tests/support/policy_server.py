@@ -8,7 +8,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,8 @@ from lapa.serving.service import PolicyService, Status
 from lapa.serving.sessions import Sessions
 
 TOKEN = "correct-horse-battery-staple"
-PATIENCE = 120.0
+REPOSITORY = Path(__file__).resolve().parents[2]
+PATIENCE = 240.0
 """Seconds for what takes one: the machine may be busy."""
 
 
@@ -93,20 +94,18 @@ def running(
         assert not thread.is_alive()
 
 
-def serve_command(settings: ServingConfig) -> list[str]:
-    return [sys.executable, "-m", "lapa", "serve", "-", settings.model_dump_json()]
-
-
 @contextmanager
 def served_process(
-    bundle: Path, log: Path, *, port: int | None = None, environment: Mapping[str, str] | None = None, **settings: Any
+    bundle: Path, log: Path, *, port: int | None = None, **settings: Any
 ) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """A server in a process of its own, ready; killed at the end if it still lives."""
+    """`lapactl serve` in a process of its own, ready; killed at the end if it still lives."""
     port = port or free_port()
-    config = ServingConfig(bundle=str(bundle), port=port, **settings)
-    variables = {**os.environ, TOKEN_VARIABLE: TOKEN, **(environment or {})}
+    command = [sys.executable, "-c", "from lapactl.main import app; app()", "serve", str(bundle), "--port", str(port)]
+    command += [f"--set={name}={value}" for name, value in settings.items()]
+    paths = os.pathsep.join(str(REPOSITORY / part) for part in (".", "cli", "k8s"))
+    variables = {**os.environ, TOKEN_VARIABLE: TOKEN, "PYTHONPATH": paths}
     with log.open("ab") as output:
-        process = subprocess.Popen(serve_command(config), stdout=output, stderr=output, env=variables)
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=variables)
     try:
         wait_for(lambda: process.poll() is not None or is_ready(port), "the server's readiness")
         assert process.poll() is None, log.read_text()
