@@ -1,77 +1,58 @@
 """`lapactl submit`: one stage as a job on a cluster, or all of them as a pipeline."""
 
-from typing import Annotated, Any, Literal
-
 import typer
-from typer.core import TyperCommand
 
 from lapactl.options import SetOption, WorkOption
 from lapactl.output import Output, OutputFormat
-
-DryRun = Literal["client", "server"]
-
-
-class _DryRunCommand(TyperCommand):
-    """`--dry-run` alone means `--dry-run=client`; Typer knows no option with an optional value."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, ["--dry-run=client" if item == "--dry-run" else item for item in args])
+from lapactl.submit_options import (
+    ClusterOption,
+    ConfigOption,
+    DryRunCommand,
+    DryRunOption,
+    FirstOption,
+    FollowOption,
+    FormatOption,
+    GpusOption,
+    ImageOption,
+    LastOption,
+    NamespaceOption,
+    NewOption,
+    NodesOption,
+    OperatorOption,
+    ProcessesOption,
+    QueueOption,
+    StageArgument,
+    StepSecondsOption,
+    WaitOption,
+)
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb to the root."""
-    app.command(cls=_DryRunCommand, epilog="Example: lapactl submit pretrain --nodes 8 --dry-run")(submit)
+    app.command(cls=DryRunCommand, epilog="Example: lapactl submit pretrain --nodes 8 --dry-run")(submit)
 
 
 def submit(
-    stage: Annotated[
-        str, typer.Argument(metavar="STAGE|pipeline", help="ingest, laq, label, pretrain, finetune, evaluate.")
-    ],
-    config: Annotated[
-        str | None,
-        typer.Option("--config", metavar="PRESET|RUN.YAML", help="The run; the project's, or the preset lapa."),
-    ] = None,
-    nodes: Annotated[
-        list[str], typer.Option("--nodes", metavar="N", help="Machines; in a pipeline also STAGE=N, repeatable.")
-    ] = ["1"],  # noqa: B006 (Typer copies defaults)
-    gpus_per_node: Annotated[
-        int | None, typer.Option("--gpus-per-node", help="GPUs of each; all of them by default.")
-    ] = None,
-    processes_per_node: Annotated[
-        int | None, typer.Option("--processes-per-node", help="Ranks on each; one per GPU by default.")
-    ] = None,
-    first: Annotated[
-        str | None, typer.Option("--from", metavar="STAGE", help="Where a pipeline begins; its inputs are made.")
-    ] = None,
-    last: Annotated[str | None, typer.Option("--to", metavar="STAGE", help="Where a pipeline ends.")] = None,
-    cluster: Annotated[str | None, typer.Option("--cluster", metavar="NAME", help="Cluster profile.")] = None,
-    namespace: Annotated[str | None, typer.Option("--namespace", help="Sets cluster.namespace.")] = None,
-    queue: Annotated[str | None, typer.Option("--queue", help="Sets cluster.scheduling.queue.")] = None,
-    image: Annotated[str | None, typer.Option("--image", help="Sets cluster.images.train.")] = None,
-    operator: Annotated[
-        Literal["auto", "pytorchjob", "trainjob", "job"],
-        typer.Option("--operator", help="Who runs the pods; auto looks what the cluster serves."),
-    ] = "auto",
-    overrides: SetOption = [],  # noqa: B006 (Typer copies defaults)
+    stage: StageArgument,
+    config: ConfigOption = None,
+    nodes: NodesOption = ["1"],  # noqa: B006 (Typer copies defaults)
+    gpus_per_node: GpusOption = None,
+    processes_per_node: ProcessesOption = None,
+    first: FirstOption = None,
+    last: LastOption = None,
+    cluster: ClusterOption = None,
+    namespace: NamespaceOption = None,
+    queue: QueueOption = None,
+    image: ImageOption = None,
+    operator: OperatorOption = "auto",
+    overrides: SetOption = [],  # noqa: B006
     work: WorkOption = None,
-    is_new: Annotated[bool, typer.Option("--new", help="Submit again what was submitted before.")] = False,
-    dry_run: Annotated[
-        DryRun | None,
-        typer.Option(
-            "--dry-run",
-            metavar="[=client|server]",
-            help="Print the manifests; =server has them checked.",
-        ),
-    ] = None,
-    step_seconds: Annotated[
-        float | None,
-        typer.Option("--step-seconds", min=0, help="Measured time of a step on such nodes, for an estimate of hours."),
-    ] = None,
-    is_waiting: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit with the job's outcome.")] = False,
-    is_following: Annotated[bool, typer.Option("--follow", help="Print the logs until the end.")] = False,
-    output: Annotated[
-        Literal["text", "yaml", "json"], typer.Option("--output", help="Print data as text, YAML or one JSON value.")
-    ] = "text",
+    is_new: NewOption = False,
+    dry_run: DryRunOption = None,
+    step_seconds: StepSecondsOption = None,
+    is_waiting: WaitOption = False,
+    is_following: FollowOption = False,
+    output: FormatOption = "text",
 ) -> None:
     """Run a stage on a cluster, or all of them.
 
@@ -99,21 +80,17 @@ def submit(
         processes_per_node=processes_per_node,
         operator=operator,
     )
-    flags = [
-        Flag(option, key, value)
-        for option, key, value in (
-            ("--namespace", "cluster.namespace", namespace),
-            ("--queue", "cluster.scheduling.queue", queue),
-            ("--image", "cluster.images.train", image),
-            ("--work", "work_url", work),
-        )
-        if value is not None
-    ]
+    shortcuts = {
+        ("--namespace", "cluster.namespace"): namespace,
+        ("--queue", "cluster.scheduling.queue"): queue,
+        ("--image", "cluster.images.train"): image,
+        ("--work", "work_url"): work,
+    }
     wishes = Wishes(
         source=config,
         cluster=cluster,
         overrides=overrides,
-        flags=flags,
+        flags=[Flag(*names, value) for names, value in shortcuts.items() if value is not None],
         is_new=is_new,
         dry_run=dry_run,
         is_waiting=is_waiting,
