@@ -107,9 +107,9 @@ class PolicyService:
             self._note_refusal(protocol, request_id, refusal)
             raise
         except PolicyError as error:
-            refusal = Refusal("malformed", str(error))
-            self._note_refusal(protocol, request_id, refusal)
-            raise refusal from error
+            complaint = Refusal("malformed", str(error))
+            self._note_refusal(protocol, request_id, complaint)
+            raise complaint from error
         except Exception as error:
             logger.exception("event=request_failed protocol=%s request=%s", protocol, request_id)
             self.metrics.requests.labels(protocol, "internal").inc()
