@@ -18,6 +18,7 @@ from lapactl.registry import (
 
 if TYPE_CHECKING:
     from lapa.promotion.promote import Attempt
+    from lapa.tracking.registry import Registry
 
 
 def register(app: typer.Typer) -> None:
@@ -57,8 +58,7 @@ def promote(
     """
     from lapa.errors import ConfigError
     from lapa.promotion.config import dump_gates, load_gates
-    from lapa.promotion.promote import approve, attempt, carry_out, open_case, set_candidate
-    from lapa.tracking.references import resolve
+    from lapa.promotion.promote import approve, attempt, carry_out, open_case
 
     if (is_forced or approver) and not reason.strip():
         raise ConfigError(f"{'--force' if is_forced else '--approve'} needs --reason WHY: it is kept with the version")
@@ -68,9 +68,7 @@ def promote(
         return
     registry = open_registry(config, work, tracking)
     if to == "candidate":
-        version = resolve(registry, model)
-        set_candidate(registry, version)
-        out.record({"model": version.name, "version": version.version, "alias": to, "digest": version.digest})
+        _propose(out, registry, model)
         return
     case = open_case(registry, model)
     if approver:
@@ -95,12 +93,18 @@ def promote(
         out.say("--dry-run: no alias was moved.")
         return
     carry_out(registry, judged)
-    replaced = judged.report.production
-    out.say(
-        f"{case.version.name}/{case.version.version} is production"
-        + (f"; version {replaced} is previous." if replaced is not None else ".")
-    )
+    replaced = "" if case.production is None else f"; version {case.production.version} is previous"
+    out.say(f"{case.version.name}/{case.version.version} is production{replaced}.")
     out.hint(f"deploy it with `lapactl deploy {case.version.name}@production`")
+
+
+def _propose(out: Output, registry: "Registry", model: str) -> None:
+    from lapa.promotion.promote import set_candidate
+    from lapa.tracking.references import resolve
+
+    version = resolve(registry, model)
+    set_candidate(registry, version)
+    out.record({"model": version.name, "version": version.version, "alias": "candidate", "digest": version.digest})
 
 
 def _show(out: Output, judged: "Attempt") -> None:

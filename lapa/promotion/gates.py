@@ -117,8 +117,9 @@ def not_below_production(gate: settings.NotBelowProductionGate, evidence: Eviden
     )
     if low < -gate.margin:
         needed = _episodes_needed(paired.difference, paired.standard_error * sqrt(len(first)), z, gate.margin)
-        more = f"if it is as good as it looks, about {needed} episodes show it" if needed else "train a better policy"
-        return failed(found, wanted, f"It may be below production: {more}.")
+        if needed is None:
+            return failed(found, wanted, "It is below production: train a better policy.")
+        return failed(found, wanted, f"It may be below production; about {needed} episodes would show that it is not.")
     return passed(found, wanted)
 
 

@@ -47,7 +47,7 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
             closed_loop, verdict = _closed_loop(stage, dataset, config, config.simulator)
             metrics |= closed_loop
             messages.append(verdict)
-            evidence = _evidence(stage)
+            evidence = evidence_of(stage)
         stage.tracker.log_metrics(metrics, step=0)
         report = files.join(stage.folder, "evaluation.json")
         files.write_json(report, {"metrics": metrics, "messages": messages})
@@ -131,7 +131,7 @@ def _closed_loop(
     return metrics, verdict
 
 
-def _evidence(stage: Stage) -> dict[str, str]:
+def evidence_of(stage: Stage) -> dict[str, str]:
     """Every episode's outcome, for the gates of a promotion: kept in MLflow too, and named by a tag of the policy."""
     url = files.join(stage.folder, OUTCOMES_FILE)
     outcomes = files.read_bytes(url)

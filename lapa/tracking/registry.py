@@ -125,7 +125,7 @@ class Registry:
     def append(
         self, name: str, source_url: str, *, tags: Mapping[str, str], run_id: str | None = None, description: str = ""
     ) -> int:
-        """Add a version whatever there is, and give its number. The server numbers versions one after the other,
+        """Add a version, whatever there is, and give its number. The server numbers versions one after the other,
         and no two alike: whoever adds at the same time gets another number."""
         self._ensure(name)
         made = self._ask(
