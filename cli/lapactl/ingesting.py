@@ -11,6 +11,9 @@ from lapa.data.dataset import INFO_FILE
 from lapa.errors import ConfigError, DatasetNotFound, SourceError
 from lapa.stages.plan import dataset_url, datasets_of
 
+RATELESS = {"rlds": "RLDS files", "lapa-json": "LAPA's finetuning files"}
+"""Kinds whose source has a setting for what the files leave out, in the words of a message."""
+
 
 def ingest_settings(
     source: str, *, kind: str, fps: float | None, workers: int | None, overrides: Sequence[str]
@@ -19,11 +22,11 @@ def ingest_settings(
     kind = detect_kind(source) if kind == "auto" else kind
     settings: dict[str, Any] = {"kind": "ingest", "source": {"kind": kind, "url": source}, "workers": workers}
     if fps is not None:
-        settings = merge(settings, {"source": {"fps": fps}} if kind == "rlds" else {"fps": fps})
+        settings = merge(settings, {"source": {"fps": fps}} if kind in RATELESS else {"fps": fps})
     for override in overrides:
         settings = merge(settings, nested(*parse_override(override)))
-    if kind == "rlds" and "fps" not in settings["source"]:
-        raise ConfigError("RLDS files do not say their frame rate; give it with --fps (Bridge: --fps 5)")
+    if kind in RATELESS and "fps" not in settings["source"]:
+        raise ConfigError(f"{RATELESS[kind]} do not say their frame rate; give it with --fps (Bridge: --fps 5)")
     # As part of a run, so that a wrong key is explained the way a run's are.
     run = resolve({"name": "ingest", "videos": settings, "pretrain": None, "finetune": None, "evaluate": None})
     assert isinstance(run.videos, IngestConfig)
@@ -52,13 +55,15 @@ def stored_dataset(source: str, role: str) -> str:
 
 
 def detect_kind(source: str) -> str:
-    """`lerobot` by its meta/info.json, `rlds` by its features.json, `webdataset` by a .tar, else `videos`."""
+    """`lerobot` by its meta/info.json, `rlds` by its features.json, others by their files' endings, else `videos`."""
     if not files.exists(source):
         raise SourceError(f"there is nothing at {source}; check the path, and the credentials if it is a URL")
     if files.exists(files.join(source, "meta", "info.json")):
         return "lerobot"
     if files.exists(files.join(source, "features.json")):
         return "rlds"
-    if any(name.endswith(".tar") for name in [files.name_of(source), *files.list_names(source)]):
-        return "webdataset"
-    return "videos"
+    names = [files.name_of(source), *files.list_names(source)]
+    for ending, kind in {".tar": "webdataset", ".hdf5": "hdf5", ".h5": "hdf5"}.items():
+        if any(name.endswith(ending) for name in names):
+            return kind
+    return "lapa-json" if source.endswith((".json", ".jsonl")) else "videos"

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from lapa.config.base import Config, runtime
 from lapa.config.metaworld import METAWORLD_TASKS, MetaWorldCamera, MetaWorldTask
-from lapa.config.sources import WebDatasetSource
+from lapa.config.sources import Hdf5Source, LapaJsonSource, WebDatasetSource
 from lapa.config.tabletop import TabletopScene, TabletopTasks
 
 
@@ -119,7 +119,14 @@ class MetaWorldSource(Config):
 SimulatedSource = TabletopSource | MetaWorldSource
 """Recorded before they are read; what they hold changes with their settings only."""
 SourceConfig = Annotated[
-    VideoFolderSource | LeRobotSource | RldsSource | WebDatasetSource | TabletopSource | MetaWorldSource,
+    VideoFolderSource
+    | LeRobotSource
+    | RldsSource
+    | WebDatasetSource
+    | Hdf5Source
+    | LapaJsonSource
+    | TabletopSource
+    | MetaWorldSource,
     Field(discriminator="kind"),
 ]
 
@@ -175,7 +182,7 @@ def lacks_actions(config: DatasetConfig) -> bool:
             return True
         case TabletopSource(record=record) | MetaWorldSource(record=record):
             return record == "videos"
-        case LeRobotSource() | RldsSource() | WebDatasetSource():
+        case LeRobotSource() | RldsSource() | WebDatasetSource() | Hdf5Source() | LapaJsonSource():
             return False
         case _:
             assert_never(config.source)

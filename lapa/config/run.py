@@ -121,7 +121,7 @@ class RunConfig(Config):
             raise ValueError(
                 f"{learner} reads actions, and the episodes of '{role}' are recorded without: set "
                 f"{role}.source.record=demonstrations where a simulator records them, or choose a {role}.source that "
-                "has actions (kind lerobot or rlds)"
+                "has actions (kind lerobot, rlds or hdf5)"
             )
 
     def _check_simulator(self) -> None:

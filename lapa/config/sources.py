@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from lapa.config.base import Config
 
 
@@ -18,4 +20,45 @@ class WebDatasetSource(Config):
     """Of the sample's `.json`; its `.txt` where there is none."""
     embodiment: str = "unknown"
     """For samples whose `.json` gives none, like `licence`."""
+    licence: str = "unknown"
+
+
+class Hdf5Source(Config):
+    """HDF5 demonstrations in the layout of robomimic and LIBERO: `data/demo_*/actions` and `data/demo_*/obs/*`."""
+
+    kind: Literal["hdf5"] = "hdf5"
+    url: str
+    """Folder of `.hdf5` or `.h5` files, or one of them."""
+    camera: str | None = None
+    """Dataset under `obs` with uint8 pictures; the first one, `agentview…` before others, when not given."""
+    flip: Literal["none", "vertical", "both"] = "none"
+    """robosuite, and LIBERO with it, stores pictures upside down as OpenGL draws them: `vertical` puts them upright,
+    `both` turns them by 180 degrees, as some published policies do."""
+    action_key: str = "actions"
+    proprioception_keys: tuple[str, ...] = ()
+    """Datasets under `obs`, joined in this order; LIBERO: `ee_states`, `gripper_states`."""
+    fps: float | None = Field(None, gt=0)
+    """Control rate; the file's `env_args.env_kwargs.control_freq` when not given."""
+    filter_key: str | None = None
+    """Only the demonstrations that `mask/<filter_key>` lists, such as `train`."""
+    instruction: str | None = None
+    """For all; LIBERO files carry their own."""
+    embodiment: str = "unknown"
+    licence: str = "unknown"
+
+
+class LapaJsonSource(Config):
+    """The finetuning JSON of the LAPA reference implementation: one picture, instruction and `raw_actions` per step."""
+
+    kind: Literal["lapa-json"] = "lapa-json"
+    url: str
+    """The `.json` or `.jsonl` file."""
+    images: str | None = None
+    """Folder that the rows' `image` paths are relative to; the file's own folder when not given."""
+    fps: float = Field(gt=0)
+    """Control rate; the format does not store it. Bridge and SIMPLER: 5."""
+    episode_pattern: str = r"^(?P<episode>.*)/"
+    """Regular expression with a group `episode`, matched against each row's `image`; the picture's folder by default.
+    Inside an episode, steps follow the numbers in their pictures' names."""
+    embodiment: str = "unknown"
     licence: str = "unknown"

@@ -10,7 +10,8 @@ from tests.builders import make_dataset
 
 
 def test_the_kind_of_a_source_is_seen_by_its_own_files(tmp_path):
-    for name, file in {"lerobot": "meta/info.json", "rlds": "features.json", "videos": "clip.mp4"}.items():
+    own = {"lerobot": "meta/info.json", "rlds": "features.json", "webdataset": "shard-000000.tar", "hdf5": "bowl.hdf5"}
+    for name, file in (own | {"videos": "clip.mp4"}).items():
         path = tmp_path / name / file
         path.parent.mkdir(parents=True)
         path.touch()

@@ -10,8 +10,10 @@ from lapa.config.data import (
     TabletopSource,
     VideoFolderSource,
 )
-from lapa.config.sources import WebDatasetSource
+from lapa.config.sources import Hdf5Source, LapaJsonSource, WebDatasetSource
 from lapa.data.readers.base import SourceReader
+from lapa.data.readers.hdf5 import Hdf5Reader
+from lapa.data.readers.lapa_json import LapaJsonReader
 from lapa.data.readers.lerobot import LeRobotReader
 from lapa.data.readers.rlds import RldsReader
 from lapa.data.readers.videos import VideoFolderReader
@@ -29,6 +31,10 @@ def build_reader(config: SourceConfig) -> SourceReader:
             return RldsReader(config)
         case WebDatasetSource():
             return WebDatasetReader(config)
+        case Hdf5Source():
+            return Hdf5Reader(config)
+        case LapaJsonSource():
+            return LapaJsonReader(config)
         case TabletopSource() | MetaWorldSource():
             raise ConfigError(
                 f"a {config.kind} source is a simulation, not files. Record it first (the ingest stage does), then "
