@@ -96,26 +96,28 @@ def lineage(
 
 def verify(
     model: Annotated[
-        str, typer.Argument(metavar="NAME[@ALIAS|/VERSION]|URL", help="A registered policy, or a bundle's folder.")
+        str, typer.Argument(metavar="NAME[@ALIAS|/VERSION]|URL", help="A registered model, or a bundle's folder.")
     ],
     config: ConfigOption = DEFAULT_CONFIG,
     work: WorkOption = None,
     tracking: TrackingOption = None,
     output: OutputOption = OutputFormat.TEXT,
 ) -> None:
-    """Read every file of a bundle and compare it with the manifest and the registered digest."""
+    """Read a model's files and compare them with the registered digest, a policy's with its manifest."""
     from lapa import files
     from lapa.policy.manifest import MANIFEST_FILE, bundle_files, verify_bundle
+    from lapa.promotion.verify import verify_version
     from lapa.tracking.references import resolve
 
     out = Output(output)
-    url, expected = model, None
-    if not files.exists(files.join(model, MANIFEST_FILE)):
+    if files.exists(files.join(model, MANIFEST_FILE)):
+        url, digest = model, verify_bundle(model, progress=out.say)
+        sizes = bundle_files(url)
+    else:
         version = resolve(open_registry(config, work, tracking), model)
-        url, expected = version.url, version.digest
-    digest = verify_bundle(url, expected=expected, progress=out.say)
-    sizes = bundle_files(url)
-    out.record({"url": url, "digest": digest, "files": len(sizes) + 1, "bytes": sum(sizes.values()), "whole": True})
+        url, digest = version.url, version.digest
+        sizes = verify_version(version, progress=out.say)
+    out.record({"url": url, "digest": digest, "files": len(sizes), "bytes": sum(sizes.values()), "whole": True})
 
 
 def diff(
