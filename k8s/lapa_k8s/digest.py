@@ -28,6 +28,11 @@ GONE = (
     "--follow to read along"
 )
 """PyTorchJob's operator removes pods that start again and again, once it gives a job up."""
+_TRACEBACK = "Traceback (most recent"
+_CHAINS = (
+    "The above exception was the direct cause of the following exception:",
+    "During handling of the above exception, another exception occurred:",
+)
 _EFFECTS = ("a collective timed out: one rank stopped before", "a rank lost its peer, which stopped before")
 """What happens to the others after one rank fails."""
 
@@ -82,19 +87,24 @@ def digest_of(pods: Sequence[Manifest], lines: Iterable[LogLine], *, has_failed:
 
 def _first_traceback(lines: Sequence[LogLine]) -> list[LogLine]:
     """The first one by time: later ones are as a rule of ranks that lost their peer. Ranks talk across each other, so
-    only lines of the one that began are taken."""
-    start = next((index for index, line in enumerate(lines) if line.words.startswith("Traceback (most recent")), None)
+    only lines of the one that began are taken. An error that was raised from another belongs to it: the last one is
+    what the program made of the first."""
+    start = next((index for index, line in enumerate(lines) if line.words.startswith(_TRACEBACK)), None)
     if start is None:
         return []
-    first = lines[start]
-    found = [first]
-    for line in lines[start + 1 :]:
-        if (line.pod, line.rank) != (first.pod, first.rank):
-            continue
-        found.append(line)
-        if line.words and not line.words[0].isspace():  # the exception itself ends it
+    speaker = (lines[start].pod, lines[start].rank)
+    own = [line for line in lines[start:] if (line.pod, line.rank) == speaker]
+    end, is_over, is_chained = len(own), False, False
+    for index, line in enumerate(own):
+        if is_over and line.words in _CHAINS:
+            is_chained = True
+        elif is_over and is_chained and line.words.startswith(_TRACEBACK):
+            is_over = is_chained = False
+        elif is_over and line.words:
             break
-    return found
+        elif not is_over and line.words and not line.words[0].isspace() and not line.words.startswith(_TRACEBACK):
+            end, is_over = index + 1, True  # the error itself
+    return own[:end]
 
 
 def _kind(words: Iterable[str]) -> str | None:

@@ -116,9 +116,10 @@ class _PodFollower:
         failing_since: float | None = None
         while not self._stop.is_set():
             try:
+                has_ended = self._has_ended()  # asked before reading: what it said until its end is read after it
                 self._read()
                 failing_since = None
-                if self._has_ended():
+                if has_ended:
                     return
             except NotFound:
                 return

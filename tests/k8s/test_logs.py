@@ -95,6 +95,19 @@ def test_without_logs_a_digest_reads_the_last_words_of_the_pods():
     assert digest.endings[0].meaning == "a setting is impossible"
 
 
+def test_an_error_that_was_made_of_another_is_told_with_it():
+    words = [
+        "Traceback (most recent call last):", '  File "a.py", line 1, in read', "ClientError: 403", "",
+        "The above exception was the direct cause of the following exception:", "",
+        "Traceback (most recent call last):", '  File "b.py", line 2, in main', "PermissionError: Forbidden",
+        "event=stopped", "Traceback (most recent call last):", "ValueError: of another story",
+    ]  # fmt: skip
+    lines = [parse_line("w", f"2026-01-01T00:00:{second:02d}Z [rank0]: {text}") for second, text in enumerate(words)]
+    digest = digest_of([], lines)
+    assert digest.error == "PermissionError: Forbidden"
+    assert digest.traceback == tuple(words[:9])
+
+
 def test_of_a_failed_job_whose_pods_are_gone_the_digest_says_so():
     assert "its pods are gone" in digest_of([], [], has_failed=True).remedy
     assert digest_of([], []).remedy == ""
