@@ -28,6 +28,7 @@ from lapa.tracking.registry import Registry
 from lapa.tracking.stage_log import read_history
 from lapa_k8s.client import Cluster
 from lapa_k8s.kinds import POD, PYTORCHJOB, SECRET
+from lapa_k8s.states import container_statuses
 from tests.builders import make_dataset
 from tests.e2e.programs import tiny_run
 from tests.s3_server import S3Server, s3
@@ -135,7 +136,7 @@ def desk(
     (clusters / "default.yaml").write_text(yaml.safe_dump(profile))
     run = tiny_run(tmp_path, f"{bucket}/videos", "unused")
     run |= {"work_url": work_url, "robot": None, "pretrain": None, "finetune": None, "evaluate": None}
-    run["laq"]["fit"] |= {"steps": STEPS, "validate_every": STEPS}
+    run["laq"]["fit"] |= {"steps": STEPS, "validate_every": STEPS, "checkpoint_every": 10}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(run, sort_keys=False))
     environment = {
         **os.environ,
@@ -167,10 +168,12 @@ def test_a_submitted_stage_trains_on_two_nodes_loses_a_pod_resumes_and_registers
     node.kill(f"{job}-worker-1")
     again = ended(desk.submits("--output", "json"))
     assert (again["job"], again["created"]) == (job, False), "the same command is the same job"
+    wait_until(lambda: has_started_again(real_cluster, desk, f"{job}-worker-1"), waiting)
+    its_story_is_told(desk, job)
     first = succeeded(waiting)
     assert (first["job"], first["created"], first["nodes"], first["processes"]) == (job, True, 2, 2)
 
-    trained_every_step_once(desk)
+    resumed_and_trained_every_step_once(desk, job)
     result = desk.result()
     assert result is not None
     model = result.outputs["model"]
@@ -180,26 +183,29 @@ def test_a_submitted_stage_trains_on_two_nodes_loses_a_pod_resumes_and_registers
     (version,) = Registry(desk.tracking).list_models("lapa-laq")
     assert (version.url, version.digest, version.run_id) == (model.url, model.digest, run.info.run_id)
 
-    its_story_is_told(desk, job)
+    (row,) = desk.says("jobs", "list")
+    assert (row["job"], row["state"], row["nodes"]) == (job, "succeeded", 2)
+    assert desk.asks("why", job)["why"] == "the job is done"
     made = ended(desk.submits("--output", "json"))
     assert (made["made"], made["created"]) == (result.folder, False), "there is nothing left to do"
 
 
 def its_story_is_told(desk: Desk, job: str) -> None:
-    """What `lapactl jobs` says of a job of two nodes, of which the second was killed once, when it is done."""
-    (row,) = desk.says("jobs", "list")
-    assert (row["job"], row["state"], row["nodes"], row["restarts"]) == (job, "succeeded", 2, 1)
+    """What `lapactl jobs` says of a job whose second node was killed and has started again. When the first pod is
+    done, the operator removes those that are not yet, and their story with them."""
     shown = desk.asks("show", job)
     assert [(pod["restarts"], pod["last_exit_code"]) for pod in shown["pods"]] == [(0, None), (1, 137)]
-    assert desk.asks("why", job)["why"] == "the job is done"
     digest = desk.asks("digest", job)
+    assert digest["pod"] == f"{job}-worker-1" and digest["remedy"]
     assert [(end["pod"], end["exit_code"]) for end in digest["endings"]] == [(f"{job}-worker-1", 137)]
-    assert "SIGKILL" in digest["endings"][0]["meaning"] and digest["last_step"] == STEPS
-    assert digest["rank"] == 0 and digest["kind"] == "a rank lost its peer, which stopped before"
-    log = [line["text"] for line in said_lines(desk.starts("jobs", "logs", job, "--rank", "1", "--output", "json"))]
-    assert any("event=resumed step=" in text for text in log), "of its present life"
-    lost = said_lines(desk.starts("jobs", "logs", job, "--previous", "--output", "json"))
-    assert {line["pod"] for line in lost} == {f"{job}-worker-1"}
+    assert "SIGKILL" in digest["endings"][0]["meaning"]
+    before = said_lines(desk.starts("jobs", "logs", job, "--previous", "--output", "json"))
+    assert {line["pod"] for line in before} == {f"{job}-worker-1"}, "the other container is still the first"
+
+
+def has_started_again(cluster: Cluster, desk: Desk, pod: str) -> bool:
+    (status,) = container_statuses(cluster.get(POD, desk.namespace, pod))
+    return bool(status["restartCount"] == 1 and "running" in status["state"])
 
 
 def test_a_stage_goes_on_when_the_pod_where_the_nodes_meet_is_preempted(
@@ -207,12 +213,18 @@ def test_a_stage_goes_on_when_the_pod_where_the_nodes_meet_is_preempted(
 ):
     waiting = desk.submits("--wait", "--output", "json")
     wait_until(desk.has_checkpoint, waiting)
-    pod = f"{the_job(real_cluster, desk)}-worker-0"
+    job = the_job(real_cluster, desk)
+    pod = f"{job}-worker-0"
     before = real_cluster.get(POD, desk.namespace, pod)["metadata"]["uid"]
     real_cluster.delete(POD, desk.namespace, pod)
+    wait_until(lambda: is_another(real_cluster, desk, pod, than=before), waiting)
     succeeded(waiting)
-    assert real_cluster.get(POD, desk.namespace, pod)["metadata"]["uid"] != before
-    trained_every_step_once(desk)
+    resumed_and_trained_every_step_once(desk, job)
+
+
+def is_another(cluster: Cluster, desk: Desk, pod: str, *, than: str) -> bool:
+    found = cluster.find(POD, desk.namespace, pod)
+    return found is not None and found["metadata"]["uid"] != than
 
 
 def the_job(cluster: Cluster, desk: Desk) -> str:
@@ -228,9 +240,11 @@ def succeeded(waiting: "subprocess.Popen[str]") -> Any:
     return json.loads(said)
 
 
-def trained_every_step_once(desk: Desk) -> None:
+def resumed_and_trained_every_step_once(desk: Desk, job: str) -> None:
     losses = read_history(desk.stage_folder())["train/total"]
     assert [step for step, _ in losses] == list(range(1, STEPS + 1))
+    log = said_lines(desk.starts("jobs", "logs", job, "--output", "json"))  # of the pod that was done first, at least
+    assert any("event=resumed step=" in line["text"] for line in log), "it did not begin anew"
 
 
 def said_lines(process: "subprocess.Popen[str]") -> list[Any]:
