@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from lapa.analysis.drawing import Tile, grid
+from lapa.analysis.exhibit_results import Across
 from lapa.analysis.exhibits import Exhibit, code_name
 from lapa.analysis.latents import Encoded
-from lapa.analysis.results import Across
 from lapa.data.frames import episode_frames
 
 MOST_CODES = 6

@@ -7,10 +7,10 @@ from jaxtyping import Int64
 
 from lapa.analysis.atlas import frequent_codes
 from lapa.analysis.drawing import share_table
+from lapa.analysis.exhibit_results import Confusion
 from lapa.analysis.exhibits import Exhibit, code_name
 from lapa.analysis.information import contingency, dense, entropy, information, joint_labels
 from lapa.analysis.latents import Encoded
-from lapa.analysis.results import Confusion
 
 Grouping = Literal["instruction", "verb"]
 

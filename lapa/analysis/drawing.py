@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse
 
-from lapa.analysis.results import CodeMotion
+from lapa.analysis.exhibit_results import CodeMotion
 
 DPI = 200
 WIDTH = 5.0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from lapa import files
 from lapa.analysis.drawing import Png
-from lapa.analysis.results import AnalysisKind, MediaFile
+from lapa.analysis.exhibit_results import AnalysisKind, MediaFile
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,8 @@ from jaxtyping import Float, Int64, UInt8
 
 from lapa.analysis.camera import camera_motion
 from lapa.analysis.images import pair_batches
-from lapa.analysis.results import Source, Target
+from lapa.analysis.probe_results import Target
+from lapa.analysis.records import Source
 from lapa.data.dataset import Dataset
 from lapa.data.frames import episode_arrays, episode_frames
 from lapa.data.splits import split_rows

@@ -8,9 +8,10 @@ from jaxtyping import Bool, Float
 from lapa.analysis.camera import GLOBAL_MOTION
 from lapa.analysis.information import clustered, joint_labels, tie
 from lapa.analysis.latents import Encoded, Pairs
+from lapa.analysis.probe_results import CameraLeakage
 from lapa.analysis.probing import reader
+from lapa.analysis.records import Score
 from lapa.analysis.regression import fit
-from lapa.analysis.results import CameraLeakage, Score
 from lapa.analysis.scores import r2_scores
 
 LEAST_SHIFT = 0.003

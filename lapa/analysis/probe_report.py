@@ -4,17 +4,10 @@ from collections.abc import Callable
 
 from lapa.analysis.latents import Encoded
 from lapa.analysis.leakage import camera_leakage
+from lapa.analysis.probe_results import CameraLeakage, CodeUsage, ProbeReport, ProbeScore, Reconstruction, Transfer
 from lapa.analysis.probing import code_usage, information_about, probe_scores
 from lapa.analysis.reconstruction import reconstructions
-from lapa.analysis.results import (
-    CameraLeakage,
-    CodeUsage,
-    ProbeReport,
-    ProbeScore,
-    Reconstruction,
-    Source,
-    Transfer,
-)
+from lapa.analysis.records import Source
 from lapa.analysis.transfer import transfer_scores
 from lapa.models.latent_action.model import LatentActionModel
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from lapa.analysis.information import binned, clustered, entropy, joint_labels, perplexity, tie
 from lapa.analysis.latents import Encoded, Pairs
+from lapa.analysis.probe_results import CodeUsage, Condition, Features, Information, Probe, ProbeScore, Target
 from lapa.analysis.regression import JointCodes, Predictor, code_features, fit
-from lapa.analysis.results import CodeUsage, Condition, Features, Information, Probe, ProbeScore, Target
 from lapa.analysis.scores import r2_scores
 
 CONTROLS: tuple[Condition, ...] = ("shuffled-pairs", "shuffled-time")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lapa.analysis.images import BATCH, to_images
 from lapa.analysis.latents import Encoded
-from lapa.analysis.results import Reconstruction
+from lapa.analysis.probe_results import Reconstruction
 from lapa.analysis.scores import mean_interval
 from lapa.config.latent_action import WithheldConfig
 from lapa.data.frames import episode_frames

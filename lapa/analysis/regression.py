@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Ridge
 from sklearn.neural_network import MLPRegressor
 
-from lapa.analysis.results import Probe
+from lapa.analysis.probe_results import Probe
 from lapa.training.probe import LARGEST_JOINT
 
 RIDGES = (1e-3, 1e-1, 1e0, 1e1, 1e2, 1e3, 1e5)

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from lapa.analysis.atlas import frames_of
 from lapa.analysis.drawing import Tile, grid
+from lapa.analysis.exhibit_results import Rollout
 from lapa.analysis.exhibits import Exhibit, code_name
 from lapa.analysis.images import to_images
 from lapa.analysis.latents import Encoded, encode_frames
 from lapa.analysis.reconstruction import decode
-from lapa.analysis.results import Rollout
 from lapa.config.data import VideoEncoding
 from lapa.data.frames import episode_frames
 from lapa.data.video import encode_mp4

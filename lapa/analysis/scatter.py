@@ -7,10 +7,10 @@ from jaxtyping import Float
 
 from lapa.analysis.atlas import frequent_codes
 from lapa.analysis.drawing import motion_map
+from lapa.analysis.exhibit_results import CodeMotion, Scatter
 from lapa.analysis.exhibits import Exhibit, code_name
 from lapa.analysis.information import joint_labels
 from lapa.analysis.latents import Encoded
-from lapa.analysis.results import CodeMotion, Scatter
 from lapa.errors import ConfigError
 
 MOST_CODES = 16

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int64
 
-from lapa.analysis.results import Score
+from lapa.analysis.records import Score
 
 STILL = 1e-12
 """Variance below which a dimension never varies: it has no R2."""

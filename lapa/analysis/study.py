@@ -12,10 +12,12 @@ from lapa import files
 from lapa.analysis.across import across
 from lapa.analysis.atlas import atlas, reconstruction_picture
 from lapa.analysis.confusion import confusions
+from lapa.analysis.exhibit_results import AnalysisKind
 from lapa.analysis.exhibits import Exhibit
 from lapa.analysis.latents import Encoded, encode_dataset
 from lapa.analysis.probe_report import probe_report
-from lapa.analysis.results import AnalysisKind, AnalysisResult, Source, read_analysis, write_analysis
+from lapa.analysis.records import Source
+from lapa.analysis.results import AnalysisResult, read_analysis, write_analysis
 from lapa.analysis.rollout import rollout, telling_rows
 from lapa.analysis.scatter import scatter
 from lapa.config.base import Config

@@ -3,9 +3,10 @@
 import numpy as np
 
 from lapa.analysis.latents import Encoded
+from lapa.analysis.probe_results import Target, Transfer, TransferScore
 from lapa.analysis.probing import fit_probe, kinds_for
+from lapa.analysis.records import Score
 from lapa.analysis.regression import fit
-from lapa.analysis.results import Score, Target, Transfer, TransferScore
 from lapa.analysis.scores import r2_scores
 
 

@@ -2,16 +2,10 @@
 
 from dataclasses import dataclass
 
-from lapa.analysis.results import (
-    AnalysisResult,
-    CameraLeakage,
-    Condition,
-    MediaFile,
-    ProbeReport,
-    ProbeScore,
-    Score,
-    Target,
-)
+from lapa.analysis.exhibit_results import MediaFile
+from lapa.analysis.probe_results import CameraLeakage, Condition, ProbeReport, ProbeScore, Target
+from lapa.analysis.records import Score
+from lapa.analysis.results import AnalysisResult
 from lapa.report.success import IntervalRow
 from lapa.report.summary import AnalysisSummary
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from lapa.analysis.results import AnalysisResult, Condition, Features, Probe, ProbeReport, ProbeScore, Target
+from lapa.analysis.probe_results import Condition, Features, Probe, ProbeReport, ProbeScore, Target
+from lapa.analysis.results import AnalysisResult
 from lapa.report.meaning import FEATURES, PROBES, RECONSTRUCTIONS
 
 Row = tuple[str, list[float | None]]

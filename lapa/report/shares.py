@@ -2,7 +2,9 @@
 
 import math
 
-from lapa.analysis.results import AnalysisResult, Confusion, Source
+from lapa.analysis.exhibit_results import Confusion
+from lapa.analysis.records import Source
+from lapa.analysis.results import AnalysisResult
 
 MAX_ROWS, MAX_COLUMNS = 24, 16
 STEPS = 6

@@ -12,7 +12,8 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from lapa import files
-from lapa.analysis.results import AnalysisResult, Source
+from lapa.analysis.records import Source
+from lapa.analysis.results import AnalysisResult
 from lapa.analysis.study import StudyInputs, StudySettings, study
 from lapa.config.base import Config
 from lapa.config.run import RunConfig

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from lapa.analysis.latents import encode_dataset
 from lapa.analysis.probe_report import probe_report
-from lapa.analysis.results import ProbeReport
+from lapa.analysis.probe_results import ProbeReport
 from lapa.config.base import Config
 from lapa.config.run import RunConfig
 from lapa.data.dataset import Dataset

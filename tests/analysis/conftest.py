@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lapa.analysis.latents import Encoded, Pairs
-from lapa.analysis.results import Source
+from lapa.analysis.records import Source
 from lapa.data.dataset import Dataset
 from tests.builders import make_dataset
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from lapa.analysis.results import Source
+from lapa.analysis.records import Source
 from lapa.config.latent_action import ConvolutionalArchitecture, LatentActionConfig, NsvqConfig
 from lapa.models.latent_action.model import LATENT_ACTION_KIND, build_latent_action_model
 from lapa.models.storage import model_digest, save_model

@@ -7,8 +7,8 @@ import pytest
 
 from lapa.analysis.leakage import camera_leakage
 from lapa.analysis.probe_report import verdicts
+from lapa.analysis.probe_results import ProbeScore
 from lapa.analysis.probing import code_usage, information_about, probe_scores
-from lapa.analysis.results import ProbeScore
 from lapa.analysis.transfer import transfer_scores
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from lapa import files
-from lapa.analysis.results import ANALYSIS_FILE, Source, read_analysis
+from lapa.analysis.records import Source
+from lapa.analysis.results import ANALYSIS_FILE, read_analysis
 from lapa.analysis.study import StudyInputs, StudySettings, study
 from lapa.config.latent_action import WithheldConfig
 from lapa.config.vla import ConvolutionalBackbone

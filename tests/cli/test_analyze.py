@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lapa.analysis.results import AnalysisResult, ProbeReport
+from lapa.analysis.probe_results import ProbeReport
+from lapa.analysis.results import AnalysisResult
 from lapactl import analyzing
 from tests.analysis.models import MODEL, saved_model
 from tests.builders import make_dataset

@@ -6,23 +6,18 @@ from pathlib import Path
 import av
 import numpy as np
 
-from lapa.analysis.results import (
-    AnalysisResult,
+from lapa.analysis.exhibit_results import CodeMotion, Confusion, MediaFile, Rollout, Scatter
+from lapa.analysis.probe_results import (
     CameraLeakage,
-    CodeMotion,
     CodeUsage,
     Condition,
-    Confusion,
     Information,
-    MediaFile,
     ProbeReport,
     ProbeScore,
     Reconstruction,
-    Rollout,
-    Scatter,
-    Score,
-    Source,
 )
+from lapa.analysis.records import Score, Source
+from lapa.analysis.results import AnalysisResult
 from lapa.tracking.tracker import png_bytes
 
 MODEL = Source(url="laq", digest="d" * 48, name="laq")
