@@ -20,7 +20,7 @@ class ReadConfig(Config):
     """For datasets on object stores; local ones are read where they lie. Null reads every byte from the store."""
     attempts: int = runtime(20, gt=0)
     """How often a read is tried while the store is slow, throttles, or cuts connections; the defaults bear
-    about eight minutes of it."""
+    five minutes of it and more."""
     backoff_seconds: float = runtime(0.5, ge=0)
     """Wait before the second attempt; each further wait doubles, up to 30 s, and is shortened by chance, so that
     many processes do not come back at once."""
