@@ -15,7 +15,10 @@ def ingest(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="Folder or URL of files in any format that is read.")],
     target: Annotated[str, typer.Argument(metavar="OUTPUT", help="Folder or URL of the dataset to write.")],
     kind: Annotated[
-        Literal["auto", "videos", "lerobot", "rlds", "webdataset", "hdf5", "lapa-json"],
+        Literal[
+            "auto", "videos", "lerobot", "rlds", "webdataset", "hdf5", "lapa-json", "something-something",
+            "narrated-videos",
+        ],  # fmt: skip
         typer.Option("--kind", help="Source format; auto looks."),
     ] = "auto",
     fps: Annotated[

@@ -6,7 +6,13 @@ from pydantic import Field, model_validator
 
 from lapa.config.base import Config, runtime
 from lapa.config.metaworld import METAWORLD_TASKS, MetaWorldCamera, MetaWorldTask
-from lapa.config.sources import Hdf5Source, LapaJsonSource, WebDatasetSource
+from lapa.config.sources import (
+    Hdf5Source,
+    LapaJsonSource,
+    NarratedVideosSource,
+    SomethingSomethingSource,
+    WebDatasetSource,
+)
 from lapa.config.tabletop import TabletopScene, TabletopTasks
 
 
@@ -125,6 +131,8 @@ SourceConfig = Annotated[
     | WebDatasetSource
     | Hdf5Source
     | LapaJsonSource
+    | SomethingSomethingSource
+    | NarratedVideosSource
     | TabletopSource
     | MetaWorldSource,
     Field(discriminator="kind"),
@@ -178,7 +186,7 @@ def lacks_actions(config: DatasetConfig) -> bool:
     if isinstance(config, ExistingDataset):
         return False
     match config.source:
-        case VideoFolderSource():
+        case VideoFolderSource() | SomethingSomethingSource() | NarratedVideosSource():
             return True
         case TabletopSource(record=record) | MetaWorldSource(record=record):
             return record == "videos"

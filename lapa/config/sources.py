@@ -62,3 +62,38 @@ class LapaJsonSource(Config):
     Inside an episode, steps follow the numbers in their pictures' names."""
     embodiment: str = "unknown"
     licence: str = "unknown"
+
+
+class SomethingSomethingSource(Config):
+    """Something-Something v2: `<id>.webm` files and a label file whose templates are filled with their objects."""
+
+    kind: Literal["something-something"] = "something-something"
+    url: str
+    """Folder of the videos."""
+    labels: str
+    """URL of `train.json`, `validation.json` or the like: `id`, `template`, `placeholders`, `label`."""
+    embodiment: str = "human"
+    licence: str = "unknown"
+
+
+class NarratedVideosSource(Config):
+    """Long videos with a table of narrated clips, as EPIC-KITCHENS and Ego4D exports have it."""
+
+    kind: Literal["narrated-videos"] = "narrated-videos"
+    url: str
+    """Folder of the videos; a clip's video is found by its name without the extension, at any depth."""
+    narrations: str
+    """URL of a CSV or a JSON list: one row per clip."""
+    video_column: str = "video_id"
+    start_column: str = "start_timestamp"
+    """Seconds, or `HH:MM:SS.ss`."""
+    stop_column: str | None = "stop_timestamp"
+    """Null where the table has one moment per narration: the clip then reaches from half of `clip_seconds` before it
+    to half after it."""
+    text_column: str = "narration"
+    clip_seconds: float = Field(4.0, gt=0)
+    """Length of clips where the table has one moment; nothing else reads it."""
+    max_clip_seconds: float = Field(60.0, gt=0)
+    """Longer clips are reported as failed: such a span is a mistake in the table."""
+    embodiment: str = "human"
+    licence: str = "unknown"

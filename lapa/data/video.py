@@ -1,6 +1,7 @@
 """Frames to H.264 and back, through PyAV. One thread per video: ingest and streams parallelize over videos."""
 
 import io
+import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -98,6 +99,27 @@ def decode_span(
         raise SourceError(
             f"{name} has {count} of the {num_frames} frames that should begin at second {start_seconds:.3f} with "
             f"{fps:g} fps. Replace or remove it."
+        )
+
+
+def decode_between(
+    video: VideoData, *, start_seconds: float, stop_seconds: float, steady_fps: float, name: str = "video"
+) -> Iterator[Frame]:
+    """Frames of a part of a video, on an even time grid; RGB, upright. Entered at the key frame before it.
+
+    Raises SourceError, naming `name`, where the part is damaged or holds no frame.
+    """
+    pictures = _pictures_from(video, start_seconds, name)
+    inside = itertools.takewhile(lambda picture: picture.time < stop_seconds, pictures)
+    reformatter = VideoReformatter()
+    count = 0
+    for picture in _on_even_grid(inside, steady_fps, name):
+        count += 1
+        yield _upright(reformatter, picture)
+    if count == 0:
+        raise SourceError(
+            f"{name} has no frame from second {start_seconds:.2f} to {stop_seconds:.2f}; is the video whole, "
+            "and the table its own?"
         )
 
 

@@ -100,6 +100,11 @@ def episode_id(key: str) -> str:
     return "-".join(filter(None, [readable, files.digest(key)[:8]]))
 
 
+PART_ID_LENGTH = 80
+"""Of a view's or clip's id: with the longest ending of a member it fits a tar's plain header."""
+
+
 def part_id(whole: str, part: str) -> str:
     """`whole@part`: id of one view or clip of a recording. A split keeps together what is before the @."""
-    return f"{whole}@{episode_id(part)}"
+    name = episode_id(part)
+    return f"{whole}@{name[-(PART_ID_LENGTH - len(whole) - 1) :].lstrip('-')}"

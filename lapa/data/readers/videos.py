@@ -18,6 +18,7 @@ from lapa.config.data import (
     SidecarInstructions,
     VideoFolderSource,
 )
+from lapa.config.sources import SomethingSomethingSource
 from lapa.data import video
 from lapa.data.readers.base import SourceFile, SourceItem, episode_id, fingerprint, list_files, load_video
 from lapa.errors import ConfigError, SourceError
@@ -51,20 +52,26 @@ class VideoFolderReader:
         ]
 
     def read(self, item: SourceItem) -> Iterator[Episode]:
-        file = self.videos[item.key]
-        info = video.probe(load_video(self.config.url, file), name=item.key)
-        yield Episode(
-            id=episode_id(item.key),
-            frames=partial(self._frames, file, info.fps),
-            fps=info.fps,
-            instruction=self.instructions.get(item.key, ""),
-            embodiment=self.config.embodiment,
-            licence=self.config.licence,
-            source=item.key,
-        )
+        instruction = self.instructions.get(item.key, "")
+        yield whole_video(self.config, self.videos[item.key], instruction)
 
-    def _frames(self, file: SourceFile, fps: float) -> Iterator[Frame]:
-        return video.decode(load_video(self.config.url, file), name=file.name, steady_fps=fps)
+
+def whole_video(config: VideoFolderSource | SomethingSomethingSource, file: SourceFile, instruction: str) -> Episode:
+    """One video file as an episode without actions."""
+    info = video.probe(load_video(config.url, file), name=file.name)
+    return Episode(
+        id=episode_id(file.name),
+        frames=partial(_frames, config.url, file, info.fps),
+        fps=info.fps,
+        instruction=instruction,
+        embodiment=config.embodiment,
+        licence=config.licence,
+        source=file.name,
+    )
+
+
+def _frames(url: str, file: SourceFile, fps: float) -> Iterator[Frame]:
+    return video.decode(load_video(url, file), name=file.name, steady_fps=fps)
 
 
 def _instructions(rule: InstructionRule, folder: str, names: list[str]) -> Mapping[str, str]:
