@@ -223,26 +223,9 @@ def open_tracker(
         return NullTracker()
     if not config.enabled:
         return FolderTracker(StageLog(str(folder))) if folder is not None else NullTracker()
-    work = str(store)
-    notes = Journal(journal)
-    uri = tracking_uri(config, work)
-    known = notes.read_run()
-    if known.get("uri") not in (None, uri):
-        logger.warning("tracking moved from=%s to=%s; the run starts anew there", known["uri"], uri)
-        known = {}
+    work, notes = str(store), Journal(journal)
     identity = {name: str(value) for name, value in run_identity(run_name, stage, tags, work).items()}
-    notes.write_run(
-        {
-            "uri": uri,
-            "experiment": config.experiment,
-            "artifact_url": artifact_url(config, work),
-            "run_name": f"{run_name}-{stage}",
-            "tags": identity,
-            "started_ms": known.get("started_ms", int(time.time() * 1000)),
-            "run_id": run_id or known.get("run_id"),
-            "experiment_id": known.get("experiment_id"),
-        }
-    )
+    _note_run(notes, config, work, name=f"{run_name}-{stage}", identity=identity, run_id=run_id)
     writer = RunWriter(notes)
     # First in the queue, so that the run appears on the server before the first number is logged.
     notes.append("tags", {"values": identity})
@@ -253,8 +236,31 @@ def open_tracker(
         system_metrics_seconds=system_metrics_seconds,
         flush_seconds=flush_seconds,
     )
-    _wait_until_open(tracker, writer, uri, open_seconds)
+    _wait_until_open(tracker, writer, tracking_uri(config, work), open_seconds)
     return tracker
+
+
+def _note_run(
+    notes: Journal, config: TrackingConfig, work: str, *, name: str, identity: Mapping[str, str], run_id: str | None
+) -> None:
+    """In the journal: where the run is, and who it is. A run that began elsewhere starts anew."""
+    uri = tracking_uri(config, work)
+    known = notes.read_run()
+    if known.get("uri") not in (None, uri):
+        logger.warning("tracking moved from=%s to=%s; the run starts anew there", known["uri"], uri)
+        known = {}
+    notes.write_run(
+        {
+            "uri": uri,
+            "experiment": config.experiment,
+            "artifact_url": artifact_url(config, work),
+            "run_name": name,
+            "tags": dict(identity),
+            "started_ms": known.get("started_ms", int(time.time() * 1000)),
+            "run_id": run_id or known.get("run_id"),
+            "experiment_id": known.get("experiment_id"),
+        }
+    )
 
 
 def _wait_until_open(tracker: MlflowTracker, writer: RunWriter, uri: str, timeout_seconds: float) -> None:
