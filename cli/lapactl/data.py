@@ -16,9 +16,16 @@ def ingest(
     target: Annotated[str, typer.Argument(metavar="OUTPUT", help="Folder or URL of the dataset to write.")],
     kind: Annotated[
         Literal[
-            "auto", "videos", "lerobot", "rlds", "webdataset", "hdf5", "lapa-json", "something-something",
+            "auto",
+            "videos",
+            "lerobot",
+            "rlds",
+            "webdataset",
+            "hdf5",
+            "lapa-json",
+            "something-something",
             "narrated-videos",
-        ],  # fmt: skip
+        ],
         typer.Option("--kind", help="Source format; auto looks."),
     ] = "auto",
     fps: Annotated[
