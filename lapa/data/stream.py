@@ -110,8 +110,9 @@ def validation_batches(
         sequence = ((places + 0.5) * total / (size * batches)).astype(np.int64)
         episodes = np.searchsorted(ends, sequence, side="right")
         timesteps = sequence - (ends - table.counts)[episodes]
-        clips = reader.clips(table.spans(episodes, timesteps))
-        yield table.batch([Samples(episodes, timesteps, clips)])
+        spans = table.spans(episodes, timesteps)
+        reader.read_ahead(spans)
+        yield table.batch([Samples(episodes, timesteps, reader.clips(spans))])
 
 
 class _Lane:
