@@ -15,7 +15,6 @@ pytestmark = pytest.mark.cluster
 PROFILE = """
 namespace: {namespace}
 images: {{train: "registry.example/lapa-train@sha256:{digest}"}}
-scheduling: {{queue: research}}
 service_account: lapa-runner
 storage: {{secret: bucket}}
 tracking: {{uri: "http://mlflow.example"}}
