@@ -1,20 +1,14 @@
 """What `lapactl doctor --cluster` says of a profile without asking the cluster's API."""
 
-import re
 import urllib.request
 from collections.abc import Iterator
 from urllib.parse import urlparse
 
+from lapa_k8s.image_reference import parse_reference
 from lapa_k8s.profile import ClusterProfile
 from lapactl.checks import Check, Status, check_sources, check_work
 from lapactl.submit_job import obstacles_of
 from lapactl.submit_settings import Settings
-
-_NAME = r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*"
-_REFERENCE = re.compile(
-    rf"^(?:(?P<registry>[a-zA-Z0-9.-]+(?::\d+)?)/)?(?P<path>{_NAME}(?:/{_NAME})*)"
-    r"(?::(?P<tag>[\w][\w.-]{0,127}))?(?:@sha256:(?P<digest>[0-9a-f]{64}))?$"
-)
 
 
 def check_profile(settings: Settings) -> list[Check]:
@@ -46,14 +40,14 @@ def _run(settings: Settings) -> Iterator[Check]:
 
 def _image(profile: ClusterProfile) -> Check:
     image = profile.images.train
-    match = _REFERENCE.match(image)
-    if match is None:
+    reference = parse_reference(image)
+    if reference is None:
         return Check("image", "fail", f"'{image}' is no image reference", "write registry/name:tag or …@sha256:…")
-    registry = match["registry"] or ""
+    registry = reference.registry or ""
     is_named = "." in registry or ":" in registry or registry == "localhost"
     remarks = [] if is_named else ["names no registry, so nodes look in Docker Hub unless they have it"]
-    if not match["digest"]:
-        moving = match["tag"] in (None, "latest")
+    if not reference.digest:
+        moving = reference.tag in (None, "latest")
         remarks.append("names a tag that moves" if moving else "is not named by digest")
     status: Status = "warn" if remarks else "ok"
     remedy = "set images.train=registry/name@sha256:…: a restart then runs what the first start ran"

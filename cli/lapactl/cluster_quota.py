@@ -4,60 +4,73 @@ from collections.abc import Sequence
 
 from lapa_k8s.base import Manifest
 from lapa_k8s.client import Cluster
-from lapa_k8s.errors import AccessDenied, KindNotServed, NotFound
-from lapa_k8s.kinds import LOCAL_QUEUES, RESOURCE_QUOTA, Kind
+from lapa_k8s.errors import AccessDenied, KindNotServed, NotFound, QuotaExceeded
+from lapa_k8s.kinds import LOCAL_QUEUES, RESOURCE_QUOTA
+from lapa_k8s.parts import NodeShape
 from lapa_k8s.profile import ClusterProfile
 from lapactl.checks import Check
 
-QUEUE_REMEDY = "set scheduling.queue in the cluster profile, or ask the platform team: kubectl get localqueues"
+QUEUE_REMEDY = "Name another by --queue or in the cluster profile: kubectl get localqueues"
 
 
 def check_queue(cluster: Cluster, profile: ClusterProfile, namespace: str, *, nodes: int, kueue: str) -> Check:
     """`kueue`: the versions of its API that are served, `none` without it."""
-    name = profile.scheduling.queue
+    name, node = profile.scheduling.queue, profile.gpu_node
     if name is None:
         return Check("queue", "ok", f"none named: jobs start as soon as their pods fit (Kueue's API: {kueue})")
     try:
-        queue, kind = _local_queue(cluster, namespace, name)
-    except KindNotServed:
-        return Check("queue", "fail", f"queue '{name}' is named and the cluster has no Kueue", QUEUE_REMEDY)
-    except NotFound:
-        return Check("queue", "fail", f"there is no LocalQueue '{name}' in '{namespace}'", QUEUE_REMEDY)
+        behind, queue = cluster_queue_of(cluster, namespace, name)
     except AccessDenied:
-        return Check("queue", "unseen", f"LocalQueue '{name}' may not be looked at")
-    behind = str((queue.get("spec") or {}).get("clusterQueue"))
-    wanted, resource = nodes * profile.gpu_node.gpus, profile.gpu_node.gpu_resource
-    try:
-        quota = cluster.get_path(f"/apis/{kind.api_version}/clusterqueues/{behind}")
-    except AccessDenied:
-        words = f"LocalQueue '{name}' leads to ClusterQueue '{behind}', whose quota you may not look at"
-        return Check("queue", "unseen", words)
-    except NotFound:
-        words = f"LocalQueue '{name}' leads to ClusterQueue '{behind}', which is not there"
-        return Check("queue", "fail", words, "ask the platform team")
-    return _judge(name, behind, quota, wanted=wanted, resource=resource, nodes=nodes)
-
-
-def _local_queue(cluster: Cluster, namespace: str, name: str) -> tuple[Manifest, Kind]:
-    for kind in LOCAL_QUEUES:
-        try:
-            return cluster.get(kind, namespace, name), kind
-        except KindNotServed:
-            continue
-    raise KindNotServed("no version of Kueue's LocalQueue is served")
-
-
-def _judge(name: str, behind: str, queue: Manifest, *, wanted: int, resource: str, nodes: int) -> Check:
-    spec = queue.get("spec") or {}
+        return Check("queue", "unseen", f"LocalQueue '{name}' or the ClusterQueue behind it may not be looked at")
+    except (KindNotServed, NotFound) as error:
+        words, _, remedy = str(error).partition(". ")
+        return Check("queue", "fail", words, remedy)
     for condition in (queue.get("status") or {}).get("conditions") or []:
         if condition.get("type") == "Active" and condition.get("status") == "False":
-            return Check("queue", "fail", f"ClusterQueue '{behind}' is not active: {condition.get('message')}",
-                         "ask the platform team")  # fmt: skip
-    flavors = nominal_quotas(spec, resource)
+            words = f"ClusterQueue '{behind}' is not active: {condition.get('message')}"
+            return Check("queue", "fail", words, "ask the platform team")
+    return _judge(name, behind, queue.get("spec") or {}, node, nodes)
+
+
+def refuse_hopeless_queue(cluster: Cluster, namespace: str, name: str | None, node: NodeShape, *, nodes: int) -> None:
+    """Raises KindNotServed or NotFound where there is no such queue, and QuotaExceeded where it will never admit so
+    many nodes; what may not be looked at is no reason to refuse."""
+    if name is None:
+        return
+    try:
+        behind, queue = cluster_queue_of(cluster, namespace, name)
+    except AccessDenied:
+        return
+    judged = _judge(name, behind, queue.get("spec") or {}, node, nodes)
+    if judged.status == "fail":
+        raise QuotaExceeded(f"queue {judged.found}. {judged.remedy[:1].upper()}{judged.remedy[1:]}")
+
+
+def cluster_queue_of(cluster: Cluster, namespace: str, name: str) -> tuple[str, Manifest]:
+    """Name and object of the ClusterQueue behind a LocalQueue. Raises KindNotServed, NotFound, AccessDenied."""
+    for kind in LOCAL_QUEUES:
+        try:
+            local = cluster.get(kind, namespace, name)
+        except KindNotServed:
+            continue
+        except NotFound:
+            raise NotFound(f"there is no LocalQueue '{name}' in '{namespace}'. {QUEUE_REMEDY}") from None
+        behind = str((local.get("spec") or {}).get("clusterQueue"))
+        try:
+            return behind, cluster.get_path(f"/apis/{kind.api_version}/clusterqueues/{behind}")
+        except NotFound:
+            words = f"LocalQueue '{name}' leads to ClusterQueue '{behind}', which is not there"
+            raise NotFound(f"{words}. Ask the platform team") from None
+    raise KindNotServed(f"queue '{name}' is named and the cluster has no Kueue. {QUEUE_REMEDY}")
+
+
+def _judge(name: str, behind: str, spec: Manifest, node: NodeShape, nodes: int) -> Check:
+    wanted, resource = nodes * node.gpus, node.gpu_resource
     if wanted == 0:
         return Check("queue", "ok", f"'{name}' -> '{behind}'")
+    flavors = nominal_quotas(spec, resource)
     if not flavors:
-        return Check("queue", "fail", f"ClusterQueue '{behind}' has no quota for {resource}", QUEUE_REMEDY)
+        return Check("queue", "fail", f"'{name}' -> '{behind}' has no quota for {resource}", QUEUE_REMEDY)
     # All pods of a job's one pod set get the same flavor: quotas of several do not add up.
     most = max(flavors)
     words = f"'{name}' -> '{behind}': {most} {resource} nominal in its largest flavor; {_words(nodes, wanted)}"

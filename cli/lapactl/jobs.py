@@ -180,7 +180,10 @@ def resume(
 def execute(
     job: JobArgument,
     command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="Program and arguments, after --.")],
-    node: Annotated[int, typer.Option("--node", min=0, help="Which of the job's pods.")] = 0,
+    node: Annotated[
+        int | None, typer.Option("--node", min=0, help="Which of the job's pods; the first by default.")
+    ] = None,
+    rank: Annotated[int | None, typer.Option("--rank", min=0, help="The pod that this rank is in.")] = None,
     cluster: ClusterOption = None,
     namespace: NamespaceOption = None,
     output: OutputOption = OutputFormat.TEXT,
@@ -192,7 +195,7 @@ def execute(
     from lapactl.jobs_target import connect
     from lapactl.jobs_watch import run_command
 
-    run_command(Output(output), connect(cluster, namespace), job, command, node=node)
+    run_command(Output(output), connect(cluster, namespace), job, command, node=node, rank=rank)
 
 
 @app.command(epilog="Example: lapactl jobs gc --older-than 7d --yes")

@@ -3,11 +3,15 @@
 import json
 import sys
 from collections.abc import Iterable
+from itertools import chain
 
 from lapa.errors import ConfigError
+from lapa_k8s.base import Manifest
+from lapa_k8s.errors import NotFound
 from lapa_k8s.following import container_of, follow_logs, read_logs, wait_for_end
-from lapa_k8s.log_lines import LogLine, is_of_rank
-from lapa_k8s.records import find_job, job_pods
+from lapa_k8s.log_lines import LogLine, is_of_rank, node_order
+from lapa_k8s.records import find_job, job_pods, record_of
+from lapa_k8s.states import state_of
 from lapactl.jobs_target import Target
 from lapactl.output import Output
 
@@ -31,7 +35,11 @@ def print_logs(
         if is_following
         else read_logs(*where, since_seconds=since_seconds, tail=tail, is_previous=is_previous)
     )
-    print_lines(out, (line for line in lines if is_of_rank(line, rank)))
+    shown = iter(line for line in lines if is_of_rank(line, rank))
+    if (first := next(shown, None)) is None:
+        out.hint(f"nothing was said; `lapactl jobs why {name}` tells what it waits for, `jobs show` its pods")
+        return
+    print_lines(out, chain([first], shown))
 
 
 def print_lines(out: Output, lines: Iterable[LogLine]) -> None:
@@ -55,12 +63,24 @@ def wait_for(out: Output, target: Target, name: str, *, timeout_seconds: int | N
     out.record({"job": name, "state": str(state.state), "reason": state.reason})
 
 
-def run_command(out: Output, target: Target, name: str, command: list[str], *, node: int) -> None:
-    find_job(target.cluster, target.namespace, name)
+def run_command(
+    out: Output, target: Target, name: str, command: list[str], *, node: int | None, rank: int | None
+) -> None:
+    if node is not None and rank is not None:
+        raise ConfigError("--node and --rank each say where: leave out one")
+    job = find_job(target.cluster, target.namespace, name)
     pods = job_pods(target.cluster, target.namespace, name)
-    if node >= len(pods):
-        raise ConfigError(f"--node {node}: job '{name}' has {len(pods)} pods now, counted from 0")
-    pod = pods[node]
+    record = record_of(job, state_of(job, pods), pods)
+    place = node or 0 if rank is None else rank // int(record["processes_per_node"])
+    if place >= record["nodes"]:
+        asked = f"--node {node}" if rank is None else f"--rank {rank}"
+        ranks = record["nodes"] * record["processes_per_node"]
+        raise ConfigError(f"{asked}: job '{name}' has {record['nodes']} nodes and {ranks} ranks, counted from 0")
+    pod = _running_pod(pods, place)
+    if pod is None:
+        raise NotFound(
+            f"node {place} of job '{name}' has no running pod now: `lapactl jobs why {name}` says what it waits for"
+        )
     chunks = target.cluster.execute(
         target.namespace, pod["metadata"]["name"], container=container_of(pod), command=command
     )
@@ -70,3 +90,13 @@ def run_command(out: Output, target: Target, name: str, command: list[str], *, n
     for chunk in chunks:
         sys.stdout.write(chunk)
         sys.stdout.flush()
+
+
+def _running_pod(pods: Iterable[Manifest], node: int) -> Manifest | None:
+    """Its youngest, where an earlier one is still leaving."""
+    found = [
+        pod
+        for pod in pods
+        if node_order(pod["metadata"]["name"])[0] == node and (pod.get("status") or {}).get("phase") == "Running"
+    ]
+    return max(found, key=lambda pod: str(pod["metadata"].get("creationTimestamp")), default=None)

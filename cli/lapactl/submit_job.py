@@ -15,6 +15,7 @@ from lapa.config.training import FitConfig
 from lapa.data.order import own_lanes
 from lapa.errors import ConfigError
 from lapa.stages.plan import stages_of
+from lapa_k8s.image_reference import parse_reference
 from lapa_k8s.kubeconfig import context_namespace
 from lapa_k8s.parts import NodeShape, Operator
 from lapa_k8s.profile import ClusterProfile
@@ -182,6 +183,11 @@ def obstacles_of(run: RunConfig, cluster: ClusterProfile) -> list[str]:
         found.append(
             "the run names the bucket s3://BUCKET, which stands for yours. Set videos.source.url and robot.source.url "
             "in a run file, or as settings of the cluster profile"
+        )
+    if parse_reference(cluster.images.train) is None:
+        found.append(
+            f"images.train '{cluster.images.train}' is no image reference. "
+            "Write registry/name:tag or registry/name@sha256:…, in lower case"
         )
     if run.tracking.enabled and not (run.tracking.uri or cluster.tracking.uri):
         found.append(

@@ -24,7 +24,17 @@ from lapactl.profiles import explain_problem
 from lapactl.selection import check_stages
 from lapactl.submit_estimate import estimate, say_estimate
 from lapactl.submit_job import PlannedJob, Request, plan_job
-from lapactl.submit_run import OFFLINE_OPERATOR, Wishes, follow_and_wait, print_manifests, refuse_obstacles, say_plan
+from lapactl.submit_run import (
+    OFFLINE_OPERATOR,
+    Wishes,
+    follow_and_wait,
+    place_of,
+    print_manifests,
+    refuse_obstacles,
+    refuse_queue,
+    say_plan,
+    warn_without_credentials,
+)
 from lapactl.submit_settings import Settings, resolve_settings
 
 Detect = Callable[[], Operator]
@@ -158,7 +168,7 @@ def _send(out: Output, cluster: Cluster, settings: Settings, spec: PipelineSpec,
         _refuse_failed(cluster, spec)
         _check(cluster, spec)  # a mistake in the last stage is told before the first one starts
         submitted = send(cluster, manifests)
-    _tell(out, settings, spec, submitted)
+    _tell(out, settings, spec, submitted, wishes)
     follow_and_wait(out, cluster, spec.namespace, spec.name, wishes)
 
 
@@ -174,11 +184,12 @@ def _refuse_failed(cluster: Cluster, spec: PipelineSpec) -> None:
 
 def _check(cluster: Cluster, spec: PipelineSpec) -> None:
     for stage in spec.pending:
+        refuse_queue(cluster, stage)
         check(cluster, stage)
     check_manifests(cluster, render_pipeline(spec))
 
 
-def _tell(out: Output, settings: Settings, spec: PipelineSpec, submitted: Submitted) -> None:
+def _tell(out: Output, settings: Settings, spec: PipelineSpec, submitted: Submitted, wishes: Wishes) -> None:
     stages = [
         {"stage": item.stage, "job": None if item.stage in spec.made else item.name, "nodes": item.nodes}
         for item in spec.stages
@@ -197,7 +208,7 @@ def _tell(out: Output, settings: Settings, spec: PipelineSpec, submitted: Submit
         out.table([{**item, "job": item["job"] or "made before"} for item in stages], columns=["stage", "job", "nodes"])
     if not submitted.is_new:
         out.hint(f"this very pipeline was submitted before and is {submitted.state.state}; --new submits it again")
-    place = f" --namespace {spec.namespace}"
+    place = place_of(wishes, spec.namespace)
     out.hint("it goes on without this machine")
     out.hint(f"see where it is with `lapactl jobs show {spec.name}{place}`")
     out.hint(f"ask what it waits for with `lapactl jobs why {spec.name}{place}`")
@@ -210,6 +221,7 @@ def _say(out: Output, planned: Sequence[PlannedJob]) -> None:
         say_estimate(out, estimate(item, None), stage=item.spec.stage)
     for obstacle in _obstacles(planned):
         out.warn(obstacle)
+    warn_without_credentials(out, planned[0])
 
 
 def _obstacles(planned: Sequence[PlannedJob]) -> list[str]:

@@ -10,7 +10,9 @@ from lapa_k8s.client import Cluster
 from lapa_k8s.following import follow_logs, wait_for_end
 from lapa_k8s.parts import Operator
 from lapa_k8s.rendering.manifests import Submission, render, to_yaml
+from lapa_k8s.spec import JobSpec
 from lapa_k8s.submission import check, detect_operator, find_submitted, submit
+from lapactl.cluster_quota import refuse_hopeless_queue
 from lapactl.output import Output
 from lapactl.submit_estimate import Estimate, estimate, say_estimate
 from lapactl.submit_inputs import check_inputs
@@ -45,6 +47,7 @@ def submit_stage(out: Output, request: Request, wishes: Wishes) -> None:
     if wishes.dry_run == "client":
         planned = plan_job(settings, request, detect=lambda: OFFLINE_OPERATOR)
         say_plan(out, planned)
+        warn_without_credentials(out, planned)
         say_estimate(out, estimate(planned, wishes.step_seconds))
         print_manifests(out, render(planned.spec))
         return
@@ -53,8 +56,10 @@ def submit_stage(out: Output, request: Request, wishes: Wishes) -> None:
     cluster = Cluster.connect(settings.cluster.context)
     planned = plan_job(settings, request, detect=lambda: detect_operator(cluster))
     say_plan(out, planned)
+    warn_without_credentials(out, planned)
     expected = estimate(planned, wishes.step_seconds)
     say_estimate(out, expected)
+    refuse_queue(cluster, planned.spec)
     if wishes.dry_run == "server":
         check(cluster, planned.spec)
         print_manifests(out, render(planned.spec))
@@ -98,11 +103,16 @@ def _send(
     )
     if not submitted.is_new:
         out.hint(f"this very job was submitted before and is {submitted.state.state}; --new submits it again")
-    place = f" --namespace {spec.namespace}"
+    place = place_of(wishes, spec.namespace)
     out.hint(f"follow it with `lapactl jobs logs {spec.name} --follow{place}`")
     out.hint(f"ask what it waits for with `lapactl jobs why {spec.name}{place}`")
     out.hint(f"stop it with `lapactl jobs cancel {spec.name}{place}`")
     follow_and_wait(out, cluster, spec.namespace, spec.name, wishes)
+
+
+def place_of(wishes: Wishes, namespace: str) -> str:
+    """The options by which `lapactl jobs` finds what was submitted."""
+    return f"{f' --cluster {wishes.cluster}' if wishes.cluster else ''} --namespace {namespace}"
 
 
 def follow_and_wait(out: Output, cluster: Cluster, namespace: str, name: str, wishes: Wishes) -> None:
@@ -121,9 +131,24 @@ def say_plan(out: Output, planned: PlannedJob) -> None:
         out.warn(obstacle)
 
 
+def warn_without_credentials(out: Output, planned: PlannedJob) -> None:
+    """No obstacle: an account that nobody named can have cloud identity, as can a node."""
+    spec, work_url = planned.spec, planned.run.work_url
+    if work_url.startswith("s3://") and spec.storage.secret is None and spec.service_account is None:
+        out.warn(
+            f"no credentials are named for {work_url}: pods have those of the namespace's default ServiceAccount, "
+            "if any. Set storage.secret or service_account in the cluster profile"
+        )
+
+
 def refuse_obstacles(obstacles: Sequence[str]) -> None:
     if obstacles:
         raise ConfigError("\n".join(obstacles))
+
+
+def refuse_queue(cluster: Cluster, spec: JobSpec) -> None:
+    """Before anything is made of a job that would wait for ever."""
+    refuse_hopeless_queue(cluster, spec.namespace, spec.scheduling.queue, spec.node, nodes=spec.nodes)
 
 
 def print_manifests(out: Output, manifests: Submission) -> None:

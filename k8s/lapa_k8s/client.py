@@ -158,14 +158,18 @@ class Cluster:
     def execute(self, namespace: str, pod: str, *, container: str, command: list[str]) -> Iterator[str]:
         """Run a command in a container; yields what it prints. Raises ClusterError where it fails."""
         from kubernetes import client, stream
+        from kubernetes.client.exceptions import ApiException
 
         # This package does the websocket protocol for one generated method only.
         # `stream` replaces the request method of the client it is given: hand it one of its own.
         api = client.CoreV1Api(client.ApiClient(self._api.configuration))
-        session = stream.stream(
-            api.connect_get_namespaced_pod_exec, pod, namespace, container=container, command=command,
-            stdout=True, stderr=True, stdin=False, tty=False, _preload_content=False,
-        )  # fmt: skip
+        try:
+            session = stream.stream(
+                api.connect_get_namespaced_pod_exec, pod, namespace, container=container, command=command,
+                stdout=True, stderr=True, stdin=False, tty=False, _preload_content=False,
+            )  # fmt: skip
+        except ApiException as error:
+            raise self._no_session(Asked("GET", POD.path(namespace, pod, "exec"), self.host), error) from error
         while session.is_open():
             session.update(timeout=1)
             for read, has in ((session.read_stdout, session.peek_stdout), (session.read_stderr, session.peek_stderr)):
@@ -173,6 +177,14 @@ class Cluster:
                     yield read()
         if session.returncode:
             raise ClusterError(f"`{' '.join(command)}` in pod '{pod}' ended with exit code {session.returncode}")
+
+    def _no_session(self, asked: Asked, error: Exception) -> ClusterError:
+        """The package hides the server's answer behind an error without a code."""
+        answer = error.__context__
+        if code := getattr(answer, "status_code", 0):
+            body = getattr(answer, "resp_body", None) or b""
+            return refusal(asked, int(code), body.decode(errors="replace"))
+        return unreachable(self.host, answer or error)
 
     def _json(
         self,

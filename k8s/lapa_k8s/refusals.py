@@ -1,6 +1,7 @@
 """What the API's answers mean: from a status code and its words to one error, with the rule and the next move."""
 
 import json
+import re
 from typing import Any, NamedTuple
 
 from lapa_k8s.errors import (
@@ -20,6 +21,9 @@ INSTALL = {
     TRAINJOB.plural: "ask the platform team for Kubeflow Trainer 2.2 or later, or use --operator pytorchjob",
     JOB.plural: "the server is not a Kubernetes cluster that runs jobs",
 }
+
+_NOISE = re.compile(r"^\w+\(.*?\): |Failed to establish a new connection: |\[Errno -?\d+\] ")
+"""Which object of which package failed to connect."""
 
 
 class Asked(NamedTuple):
@@ -59,9 +63,15 @@ def refusal(asked: Asked, code: int, body: str) -> ClusterError:
             return QuotaExceeded(f"the namespace's quota has no room: {message}. Ask for less, or free some of it")
         case 403 if "admission webhook" in message or "violates" in message or "is forbidden: PodSecurity" in message:
             return ManifestRefused(f"a policy of the cluster refuses this: {message}")
-        case 403:
+        case 403 if '"system:anonymous"' in message:
             return AccessDenied(
-                f"you may not {asked.words}: {message}. Ask the platform team for the role lapa-submitter there, "
+                f"{asked.host} was asked without a login: the kubeconfig has none, or the program that it calls for "
+                "one failed. Log in again; `kubectl get pods` shows what that program says"
+            )
+        case 403:
+            role = "lapa-executor" if asked.path.endswith("/exec") else "lapa-submitter"
+            return AccessDenied(
+                f"you may not {asked.words}: {message}. Ask the platform team for the role {role} there, "
                 "or choose another --namespace"
             )
         case 404:
@@ -80,7 +90,9 @@ def unreachable(host: str, why: object) -> ClusterUnreachable:
         return ClusterUnreachable(
             f"{host} shows a certificate that the kubeconfig does not trust. Check certificate-authority of its cluster"
         )
-    cause = text.split("\n")[0][:200]
+    cause = re.sub(r"^\w+\(.*?\): |Failed to establish a new connection: |\[Errno -?\d+\] ", "", text.split("\n")[0])[
+        :200
+    ]
     return ClusterUnreachable(f"nobody answers at {host}: {cause}. Check the network, VPN and `kubectl cluster-info`")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from fake_api import FakeApi, running_fake_api, status
+from fake_api import FakeApi, queue_of, running_fake_api, status
 
 from lapa.config.load import load_run, resolve
 from lapa.tracking.announce import AnnouncedRun
@@ -47,6 +47,7 @@ def profile(project: Path) -> Path:
 def fake_api(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApi]:
     with running_fake_api(project) as (api, kubeconfig):
         monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+        api.rules.append(queue_of(gpus=1024))
         yield api
 
 
@@ -304,3 +305,43 @@ def test_a_profile_with_a_mistake_or_a_secret_is_refused(lapactl, profile, text,
     assert result.exit_code == 2
     assert words in result.stderr
     assert "hunter2" not in result.output
+
+
+@pytest.mark.usefixtures("profile", "inputs")
+def test_more_nodes_than_the_queue_will_ever_admit_are_refused_and_nothing_is_made(lapactl, fake_api):
+    fake_api.rules.insert(0, queue_of(gpus=16))
+    result = lapactl("submit", "laq", "--nodes", 4, "--cluster", "prod")
+    assert result.exit_code == 25
+    assert "4 nodes ask for 32, which it will never admit. Ask for fewer --nodes" in result.stderr
+    assert fake_api.objects == {}
+
+
+@pytest.mark.usefixtures("profile", "inputs")
+def test_a_queue_that_may_not_be_looked_at_is_no_reason_to_refuse(lapactl, fake_api):
+    denied = status(403, "Forbidden", "no")
+    fake_api.rules.insert(0, lambda method, path, _: denied if "/clusterqueues/" in path else None)
+    assert lapactl("submit", "laq", "--nodes", 4, "--cluster", "prod").exit_code == 0
+
+
+@pytest.mark.usefixtures("profile", "inputs")
+def test_an_image_that_no_engine_would_take_is_refused(lapactl, fake_api):
+    result = lapactl("submit", "laq", "--cluster", "prod", "--image", "Registry/LAPA:1")
+    assert (result.exit_code, "is no image reference" in result.stderr) == (2, True)
+
+
+def test_a_bucket_without_credentials_is_told(lapactl, profile: Path):
+    told = "no credentials are named for s3://team/lapa"
+    command = ("submit", "laq", "--cluster", "prod", "--dry-run", "--work", "s3://team/lapa")
+    assert told in lapactl(*command).stderr
+    assert told not in lapactl(*command, "--set", "cluster.storage.secret=bucket").stderr
+    assert told not in lapactl(*command, "--set", "cluster.service_account=lapa-runner").stderr
+
+
+@pytest.mark.usefixtures("profile", "inputs")
+def test_a_request_without_a_login_is_not_taken_for_a_missing_role(lapactl, fake_api):
+    words = 'pytorchjobs.kubeflow.org is forbidden: User "system:anonymous" cannot get resource'
+    fake_api.rules.insert(0, lambda method, path, _: status(403, "Forbidden", words))
+    result = lapactl("submit", "laq", "--cluster", "prod")
+    assert result.exit_code == 22
+    assert "without a login" in result.stderr
+    assert "lapa-submitter" not in result.stderr

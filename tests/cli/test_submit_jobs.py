@@ -8,6 +8,7 @@ import pytest
 from cluster_objects import NAME, event, job, pending_pod, pod, workload
 from fake_api import FakeApi, running_fake_api, status
 
+from lapa_k8s.client import Cluster
 from lapa_k8s.names import JOB_LABEL, MANAGED_LABELS, QUEUE_LABEL
 from lapa_k8s.parts import Scheduling
 
@@ -191,3 +192,50 @@ def test_a_time_that_is_none_is_told(lapactl, fake_api, option, value):
     result = lapactl("jobs", "logs", NAME, option, value)
     assert result.exit_code == 2
     assert "15m" in result.stderr
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The pods that commands are run in."""
+    found: list[str] = []
+
+    def execute(self: Cluster, namespace: str, name: str, **how: object) -> Iterator[str]:
+        found.append(name)
+        yield "here\n"
+
+    monkeypatch.setattr(Cluster, "execute", execute)
+    return found
+
+
+def test_a_command_runs_beside_the_rank_that_is_named(lapactl, fake_api, asked):
+    put_job(fake_api)
+    put_pod(fake_api, pod(0))
+    put_pod(fake_api, pod(1))
+    for place in ([], ["--node", "1"], ["--rank", "7"], ["--rank", "8"]):
+        assert lapactl("jobs", "exec", NAME, *place, "--", "nvidia-smi").stdout == "here\n"
+    assert [name.rsplit("-", 1)[1] for name in asked] == ["0", "1", "0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("place", "code", "words"),
+    [
+        (("--rank", "16"), 2, "2 nodes and 16 ranks"),
+        (("--node", "2"), 2, "--node 2"),
+        (("--node", "0", "--rank", "0"), 2, "leave out one"),
+        (("--node", "1"), 26, "no running pod"),
+    ],
+)
+def test_a_command_without_a_place_to_run_is_refused(lapactl, fake_api, asked, place, code, words):
+    put_job(fake_api)
+    put_pod(fake_api, pod(0))
+    put_pod(fake_api, pod(1, phase="Failed"))
+    result = lapactl("jobs", "exec", NAME, *place, "--", "nvidia-smi")
+    assert (result.exit_code, words in result.stderr) == (code, True), result.stderr
+    assert asked == []
+
+
+def test_a_log_without_lines_says_where_to_look(lapactl, fake_api):
+    put_job(fake_api)
+    result = lapactl("jobs", "logs", NAME)
+    assert result.exit_code == 0
+    assert f"lapactl jobs why {NAME}" in result.stderr

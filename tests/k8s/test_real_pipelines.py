@@ -172,6 +172,7 @@ SETTINGS = ("--set", 'videos={"kind":"dataset","url":"memory://v"}', "--set", "r
 def test_the_server_accepts_a_pipeline_in_a_dry_run(
     real_cluster: Cluster, namespace: str, kubeconfigs: dict[str, Path], tmp_path: Path, monkeypatch
 ):
+    make_queue(real_cluster, namespace)
     write_profile(tmp_path, namespace, monkeypatch, kubeconfigs["admin"])
     result = lapactl("submit", "pipeline", "--nodes", "2", "--dry-run=server", *SETTINGS)
     assert "those of every stage" in result.stderr
@@ -182,6 +183,7 @@ def test_what_the_command_submits_is_driven_to_its_end_by_a_pod_with_a_token_of_
     real_cluster: Cluster, namespace: str, stranger: Path, kubeconfigs: dict[str, Path], tmp_path: Path, monkeypatch
 ):
     grant(real_cluster, namespace, PIPELINE)
+    make_queue(real_cluster, namespace)
     write_profile(tmp_path, namespace, monkeypatch, kubeconfigs["admin"])
     command = ("submit", "pipeline", "--nodes", "2", "--output", "json", *SETTINGS)
     made = json.loads(lapactl(*command).stdout)
@@ -228,11 +230,8 @@ def doctor(*options: str) -> tuple[int, dict[str, dict[str, Any]]]:
     return result.exit_code, {row["check"]: row for row in json.loads(result.stdout)}
 
 
-def prepare(cluster: Cluster, namespace: str) -> None:
-    """What a platform team would have made: accounts, a Secret, a queue of 16 GPUs."""
-    for name in ("lapa-runner", "lapa-pipeline"):
-        cluster.create(SERVICE_ACCOUNT, namespace, {"metadata": {"name": name}})
-    cluster.post_path(f"/api/v1/namespaces/{namespace}/secrets", {"metadata": {"name": "bucket"}})
+def make_queue(cluster: Cluster, namespace: str) -> None:
+    """`research`, of 16 GPUs."""
     quota = [{"name": "nvidia.com/gpu", "nominalQuota": 16}]
     groups = [{"coveredResources": ["nvidia.com/gpu"], "flavors": [{"name": "h100", "resources": quota}]}]
     kueue = {"apiVersion": "kueue.x-k8s.io/v1beta1"}
@@ -240,6 +239,14 @@ def prepare(cluster: Cluster, namespace: str) -> None:
     cluster.post_path("/apis/kueue.x-k8s.io/v1beta1/clusterqueues", body)
     local = {**kueue, "kind": "LocalQueue", "metadata": {"name": "research"}, "spec": {"clusterQueue": namespace}}
     cluster.post_path(f"/apis/kueue.x-k8s.io/v1beta1/namespaces/{namespace}/localqueues", local)
+
+
+def prepare(cluster: Cluster, namespace: str) -> None:
+    """What a platform team would have made: accounts, a Secret, a queue of 16 GPUs."""
+    for name in ("lapa-runner", "lapa-pipeline"):
+        cluster.create(SERVICE_ACCOUNT, namespace, {"metadata": {"name": name}})
+    cluster.post_path(f"/api/v1/namespaces/{namespace}/secrets", {"metadata": {"name": "bucket"}})
+    make_queue(cluster, namespace)
 
 
 def test_doctor_finds_a_prepared_cluster_in_order(

@@ -27,6 +27,19 @@ def status(code: int, reason: str, message: str = "", **details: Any) -> Answer:
     return code, {**body, "message": message, "details": details}
 
 
+def queue_of(gpus: int) -> Rule:
+    """Every LocalQueue is there, and the ClusterQueue behind it has so many GPUs."""
+    quota = {"name": "nvidia.com/gpu", "nominalQuota": gpus}
+    groups = [{"coveredResources": ["nvidia.com/gpu"], "flavors": [{"name": "gpus", "resources": [quota]}]}]
+
+    def rule(method: str, path: str, _: dict[str, str]) -> Answer | None:
+        if method == "GET" and "/localqueues/" in path and not path.endswith("/pendingworkloads"):
+            return 200, {"spec": {"clusterQueue": "gpus"}}
+        return (200, {"spec": {"resourceGroups": groups}}) if "/clusterqueues/" in path else None
+
+    return rule
+
+
 @dataclass
 class FakeApi:
     """Objects by path, pods' logs by name, and what was asked."""
