@@ -5,7 +5,7 @@
     ├── AccessDenied              22  not logged in, or not allowed (401, 403)
     ├── KindNotServed             23  the cluster does not know this kind of job: its operator is not installed
     ├── NameTaken                 24  something else has the job's name (409)
-    ├── QuotaExceeded             25  the namespace's quota has no room (403 "exceeded quota")
+    ├── QuotaExceeded             25  the namespace's quota has no room (403 "exceeded quota"), or the queue never will
     ├── NotFound                  26  no such job, pod or namespace (404)
     ├── ManifestRefused           27  the API finds the manifest invalid (400, 422, or an admission policy)
     ├── JobFailed                 28  the job that was waited for failed
@@ -48,7 +48,7 @@ class NameTaken(ClusterError):
 
 
 class QuotaExceeded(ClusterError):
-    """The namespace's quota has no room for the object."""
+    """The namespace's quota has no room for the object, or its queue will never have any."""
 
     exit_code = 25
 

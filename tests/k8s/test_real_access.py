@@ -18,6 +18,7 @@ from job_specs import job_spec
 
 from lapa_k8s.client import Cluster
 from lapa_k8s.control import cancel, set_suspended
+from lapa_k8s.errors import AccessDenied
 from lapa_k8s.kinds import CONFIG_MAP, PYTORCHJOB
 from lapa_k8s.records import gather, list_jobs
 from lapa_k8s.submission import check, submit
@@ -189,6 +190,14 @@ def test_the_submitters_account_takes_a_job_through_its_life(
     assert gather(cluster, release.namespace, spec.name).job["metadata"]["name"] == spec.name
     cancel(cluster, release.namespace, spec.name)
     assert cluster.find(PYTORCHJOB, release.namespace, spec.name) is None
+
+
+def test_a_submitter_without_the_executors_role_is_told_of_it(
+    admin: Api, release: Release, own_server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    cluster = cluster_as("lapa-submitter", admin, release, own_server, tmp_path, monkeypatch)
+    with pytest.raises(AccessDenied, match="lapa-executor"):
+        list(cluster.execute(release.namespace, "worker-0", container="pytorch", command=["ls"]))
 
 
 def test_the_pipelines_account_submits_a_stage_and_undoes_it(
