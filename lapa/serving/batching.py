@@ -31,7 +31,7 @@ class Timed(Generic[A]):
     batch_size: int
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)  # each is itself: questions hold arrays
 class _Waiting(Generic[Q, A]):
     question: Q
     deadline: float

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lapa.serving.batching import Batcher
@@ -85,6 +86,22 @@ def test_a_full_queue_refuses_at_once():
         await asyncio.gather(*running, *waiting)
 
     in_loop(body, queue=2)
+
+
+def test_questions_that_hold_arrays_wait_like_any_other():
+    """Arrays have no truth value: a place in the queue must be found by itself and not by comparing."""
+
+    async def main() -> None:
+        batcher: Batcher[np.ndarray, int] = Batcher(lambda questions: [len(q) for q in questions], max_batch=2, queue=8)
+        asking = [asyncio.create_task(batcher.ask(np.zeros(n), seconds=PATIENCE)) for n in (2, 3, 4)]
+        late = asyncio.create_task(batcher.ask(np.zeros(5), seconds=0.01))
+        with pytest.raises(Refusal, match="stale"):
+            await late  # nothing is answered before the start
+        batcher.start()
+        assert [timed.answer for timed in await asyncio.gather(*asking)] == [2, 3, 4]
+        await batcher.close()
+
+    asyncio.run(main())
 
 
 def test_an_answer_that_comes_too_late_is_a_refusal_and_its_place_is_free():
