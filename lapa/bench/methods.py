@@ -14,7 +14,6 @@ from lapa.errors import ConfigError
 
 Role = Literal["method", "control", "floor"]
 ALL_SETTINGS = ("in-domain", "cross-task", "cross-environment", "distractors")
-PRETRAINED_RATE = 3e-4
 SCRATCH_RATE = 3e-3
 HEAD = BinnedHead(bins=16, decode="mean")
 
@@ -33,8 +32,8 @@ class Method:
     """What it learns from, in one sentence."""
     stages: tuple[StageName, ...] = _CODES
     changes: Callable[[StudySize, Setting, RunConfig], dict[str, Any]] = lambda size, setting, base: {}
-    finetune_rate: float = PRETRAINED_RATE
-    """Learning rate of finetuning, chosen on validation tables."""
+    finetune_rate: float | None = None
+    """Learning rate of finetuning where it is not the setting's; chosen on validation tables."""
     role: Role = "method"
     settings: tuple[str, ...] = ALL_SETTINGS
     """Where it is tried."""

@@ -82,7 +82,7 @@ def _base(study: Study, size: StudySize, setting: Setting, seed: int) -> RunConf
             **_steps("laq", size.laq_steps, validations=4),
             **_steps("laq.inverse_dynamics", size.inverse_dynamics_steps, validations=2),
             **_steps("pretrain", size.pretrain_steps, validations=3),
-            **_steps("finetune", size.finetune_steps, validations=1),
+            **_steps("finetune", size.finetune_steps * setting.times_finetuning, validations=1),
             "pretrain.fit.schedule.warmup_steps": min(50, size.pretrain_steps // 4),
             **size.changes,
             **study.overrides,
@@ -97,5 +97,5 @@ def _steps(stage: str, steps: int, *, validations: int) -> dict[str, Any]:
 def _arm_run(study: Study, size: StudySize, setting: Setting, method: Method, base: RunConfig) -> RunConfig:
     changes = {"name": f"{setting.name}.{method.name}.{base.seed}", **method.changes(size, setting, base)}
     if "finetune" in method.stages and RATE not in study.overrides:
-        changes[RATE] = method.finetune_rate
+        changes[RATE] = method.finetune_rate or setting.finetune_rate
     return changed(base, changes, what=f"{method.name} in {setting.name}")
