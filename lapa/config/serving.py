@@ -27,8 +27,6 @@ class ServingConfig(Config):
     """`cpu`, `cuda`, …; the accelerator when there is one and none is given."""
     seed: int = 0
     """Of the noise that flow heads start from."""
-    is_compiled: bool = False
-    """Compile the model for batches of every size up to `max_batch` before the server is ready."""
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
