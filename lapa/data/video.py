@@ -233,4 +233,8 @@ def _opened(video: VideoData, name: str) -> Iterator[InputContainer]:
     with container:
         if not container.streams.video:
             raise SourceError(f"{name} holds no video stream. Remove it from the source.")
+        if container.streams.video[0].codec_context is None:
+            raise SourceError(
+                f"{name} names a codec that cannot be decoded. Re-encode it, or remove it from the source."
+            )
         yield container

@@ -1,5 +1,6 @@
 """HDF5 demonstrations as robomimic and LIBERO keep them: `data/demo_0/actions`, `data/demo_0/obs/agentview_image`."""
 
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,8 @@ from lapa.errors import MissingDependency, SourceError
 from lapa.types.episodes import Episode, Frame
 
 ENDINGS = (".hdf5", ".h5")
+DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError)
+"""What h5py raises for a file whose inside does not add up."""
 READ_FRAMES = 64
 """Pictures are read this many at a time: a demonstration need not fit in memory."""
 
@@ -39,7 +42,7 @@ class Hdf5Reader:
             try:
                 with self._opened(file) as content:
                     demos = self._demos(content, name)
-            except SourceError:
+            except (SourceError, *DAMAGE):
                 items.append(SourceItem(key=name, fingerprint=fingerprint(file)))  # reading it says what is wrong
                 continue
             items += [SourceItem(key=f"{name}#{demo}", fingerprint=fingerprint(file)) for demo in demos]
@@ -48,10 +51,10 @@ class Hdf5Reader:
     def read(self, item: SourceItem) -> Iterator[Episode]:
         name, _, demo = item.key.partition("#")
         with self._opened(self.files[name]) as content:
-            self._demos(content, name)
             try:
+                self._demos(content, name)  # says what is wrong with a file that has none
                 episode = self._episode(content, name, demo)
-            except (OSError, RuntimeError, KeyError) as error:  # what h5py raises for a damaged file
+            except DAMAGE as error:
                 raise SourceError(f"{item.key} is damaged: {error}. Download the file again.") from error
         yield episode
 
@@ -114,14 +117,15 @@ class Hdf5Reader:
 
     def _frames(self, file: SourceFile, demo: str, camera: str, name: str) -> Iterator[Frame]:
         with self._opened(file) as content:
-            pictures = content["data"][demo]["obs"][camera]
-            for start in range(0, len(pictures), READ_FRAMES):
+            for start in itertools.count(step=READ_FRAMES):
                 try:
-                    part = pictures[start : start + READ_FRAMES]
+                    part = content["data"][demo]["obs"][camera][start : start + READ_FRAMES]
                 except (OSError, RuntimeError) as error:
                     raise SourceError(
                         f"{name} is damaged after picture {start}: {error}. Download it again."
                     ) from error
+                if len(part) == 0:
+                    return
                 for picture in part:
                     yield self._upright(picture)
 
@@ -157,7 +161,7 @@ class Hdf5Reader:
         with fs.open(file.path, "rb") as handle:
             try:
                 content = _h5py().File(handle, "r")
-            except (OSError, RuntimeError) as error:
+            except DAMAGE as error:
                 raise SourceError(f"{file.name} cannot be opened as HDF5: {error}. Download it again.") from error
             with content:
                 yield content

@@ -62,7 +62,7 @@ class LeRobotV2Layout:
             raise SourceError(f"{name} is declared in meta/ but does not exist. Add it, or remove the episode.")
         try:
             return read_parquet(pa.BufferReader(files.read_bytes(files.join(self.url, name))))
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise SourceError(f"{name} cannot be read as Parquet: {error}. Replace or remove it.") from error
 
     def _table_name(self, number: int) -> str:

@@ -115,7 +115,7 @@ class LeRobotV3Layout:
         try:
             with fsspec.open(files.join(self.url, name), "rb") as file:
                 return read_rows(file, "episode_index", first, last)
-        except (pa.ArrowException, OSError, KeyError) as error:
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
             raise SourceError(f"{name} cannot be read as Parquet: {error}. Replace or remove it.") from error
 
 
@@ -159,5 +159,5 @@ def _read_tasks(url: str) -> dict[int, str]:
 def _read_table(url: str, name: str) -> pa.Table:
     try:
         return read_parquet(pa.BufferReader(files.read_bytes(files.join(url, name))))
-    except (FileNotFoundError, pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise SourceError(f"{url}/{name} cannot be read: {error}. LeRobot v3 datasets need it.") from error
