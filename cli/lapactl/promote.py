@@ -131,6 +131,6 @@ def _plain(judged: "Attempt") -> dict[str, Any]:
     report = judged.report
     return {
         **report.model_dump(mode="json"),
-        "passes": report.is_promoted,
+        "passes": report.passes,
         "report": {"run_id": judged.record.run_id, "url": judged.record.url},
     }

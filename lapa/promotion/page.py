@@ -22,7 +22,7 @@ def report_page(report: PromotionReport) -> str:
 
 
 def headline(report: PromotionReport) -> str:
-    """The outcome in a word."""
-    if not report.is_promoted:
+    """The outcome in a word. The report is kept before any alias moves, so it does not say that one did."""
+    if not report.passes:
         return "refused"
-    return "promoted by force" if report.forced else "promoted"
+    return "passed by force" if report.forced else "passed its gates"

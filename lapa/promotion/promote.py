@@ -13,7 +13,7 @@ from lapa.errors import PromotionConflict, PromotionRefused, TrackingError
 from lapa.promotion.config import PromotionConfig, dump_gates
 from lapa.promotion.evidence import RegistryEvidence
 from lapa.promotion.gates import judge
-from lapa.promotion.page import report_page
+from lapa.promotion.page import headline, report_page
 from lapa.promotion.verdicts import Approval, PromotionReport
 from lapa.tracking import ledger
 from lapa.tracking.ledger import CANDIDATE, PREVIOUS, PRODUCTION, Decision
@@ -111,7 +111,7 @@ def attempt(
 def carry_out(registry: Registry, attempt: Attempt) -> None:
     """Move the aliases. PromotionRefused when a gate failed, PromotionConflict when somebody else was first."""
     report = attempt.report
-    if not report.is_promoted:
+    if not report.passes:
         failures = [verdict for verdict in report.failures if verdict.gate not in report.forced]
         names = ", ".join(verdict.gate for verdict in failures)
         firm = ", ".join(verdict.gate for verdict in failures if not verdict.is_overrulable)
@@ -163,7 +163,7 @@ def _keep(registry: Registry, records: Records, report: PromotionReport) -> Reco
         tags={
             "lapa.stage": "promote",
             "lapa.model": f"{report.model}/{report.version}",
-            "lapa.verdict": "promoted" if report.is_promoted else "refused",
+            "lapa.verdict": headline(report),
             "lapa.who": report.who,
         },
         texts={REPORT_JSON: report.model_dump_json(indent=2), REPORT_PAGE: report_page(report)},

@@ -62,7 +62,7 @@ class PromotionReport(_Record):
         return tuple(verdict for verdict in self.verdicts if verdict.is_failure)
 
     @property
-    def is_promoted(self) -> bool:
+    def passes(self) -> bool:
         """Whether the gates, or force, let it pass."""
         return all(verdict.gate in self.forced for verdict in self.failures)
 

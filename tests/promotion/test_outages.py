@@ -64,7 +64,7 @@ def test_whatever_goes_away_nothing_is_half_promoted_and_the_same_command_ends_i
     fsspec.filesystem("s3").pipe_file(weights, kept)
 
     judged = attempt(registry, records, case, chosen, who="ada")
-    assert "promoted" in records.read(judged.record.run_id, REPORT_PAGE)
+    assert "passed its gates" in records.read(judged.record.run_id, REPORT_PAGE)
     server.kill()
     with pytest.raises(TrackingError, match="stayed away"):
         carry_out(registry, judged)

@@ -52,7 +52,7 @@ def test_a_good_policy_becomes_production_and_its_evidence_is_kept(registry, rec
     kept = PromotionReport.model_validate_json(records.read(first.record.run_id, REPORT_JSON))
     assert kept == first.report
     page = records.read(first.record.run_id, REPORT_PAGE)
-    assert "lapa-policy/1: promoted" in page and "http" not in page.replace("http-equiv", "")
+    assert "lapa-policy/1: passed its gates" in page and "http" not in page.replace("http-equiv", "")
 
 
 def test_the_version_before_becomes_previous_and_a_rollback_takes_it_back(registry, registered: Registered, judged):
