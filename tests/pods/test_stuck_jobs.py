@@ -63,7 +63,7 @@ def test_why_counts_the_pods_without_a_node_and_the_others_can_be_looked_into(de
     job = submitted(desk, f"cluster.gpu_node.cpu={(os.cpu_count() or 1) // 2 + 1}")
     found = once(desk, "why", job, lambda said: "1 of 2 pods have no node" in said["why"])
     assert "cpu" in found["why"] and "gpu_node.cpu" in found["remedy"]
-    shown = desk.says("jobs", "show", job)["pods"]
+    shown = once(desk, "show", job, lambda said: "Running" in [pod["phase"] for pod in said["pods"]])["pods"]
     (place,) = [index for index, pod in enumerate(shown) if pod["phase"] == "Running"]
     at = ("jobs", "exec", job, "--node", str(place), "--")
     assert desk.prints(*at, "sh", "-c", "id -u; hostname") == f"10001\n{shown[place]['pod']}\n"

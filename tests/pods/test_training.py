@@ -11,7 +11,7 @@ from node import Node
 
 from lapa.models.storage import model_digest
 from lapa.tracking.mlflow_client import open_client
-from lapa.tracking.registry import Registry
+from lapa.tracking.registry import LAQ_MODEL, Registry
 from lapa.tracking.stage_log import read_history
 from lapa_k8s.kinds import POD
 from tests.e2e.programs import ZERO3
@@ -61,7 +61,8 @@ def test_a_stage_trains_in_two_pods_loses_one_resumes_and_registers_its_model(
     assert model.url.startswith(desk.work_url) and model_digest(model.url) == model.digest
     run = open_client(mlflow_server.uri).get_run(submitted["mlflow_run_id"])
     assert run.info.status == "FINISHED" and run.data.tags["lapa.job"] == job
-    assert Registry(mlflow_server.uri).get("lapa-laq", "candidate").digest == model.digest
+    registered = Registry(mlflow_server.uri).find(LAQ_MODEL, digest=model.digest)
+    assert registered is not None and registered.source == model.url
     assert desk.says("jobs", "why", job)["why"] == "the job is done"
     again = desk.says(*submit[:-2])
     assert again["made"] == result.folder and not again["created"]
