@@ -138,12 +138,10 @@ def _runtime(site: Site) -> list[Check]:
 
 def _queue(site: Site) -> list[Check]:
     kueue, queue = _versions(site.cluster, "kueue.x-k8s.io"), site.profile.scheduling.queue
-    has_queue = queue is not None and kueue != "none"
-    return [
-        check_queue(site.cluster, site.profile, site.namespace, nodes=site.nodes, kueue=kueue),
-        *([check_kueue(site.cluster, site.namespace, operator=_operator(site), queue=queue)] if has_queue else []),
-        *check_resource_quotas(site.cluster, site.profile, site.namespace, nodes=site.nodes),
-    ]
+    found = [check_queue(site.cluster, site.profile, site.namespace, nodes=site.nodes, kueue=kueue)]
+    if queue is not None and kueue != "none":
+        found.append(check_kueue(site.cluster, site.namespace, operator=_operator(site), queue=queue))
+    return [*found, *check_resource_quotas(site.cluster, site.profile, site.namespace, nodes=site.nodes)]
 
 
 def _accounts(site: Site) -> list[Check]:

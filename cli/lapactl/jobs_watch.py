@@ -76,7 +76,7 @@ def run_command(
         asked = f"--node {node}" if rank is None else f"--rank {rank}"
         ranks = record["nodes"] * record["processes_per_node"]
         raise ConfigError(f"{asked}: job '{name}' has {record['nodes']} nodes and {ranks} ranks, counted from 0")
-    pod = _running_pod(pods, place)
+    pod = _running_pod(pods, place if record["nodes"] > 1 else None)
     if pod is None:
         raise NotFound(
             f"node {place} of job '{name}' has no running pod now: `lapactl jobs why {name}` says what it waits for"
@@ -92,11 +92,8 @@ def run_command(
         sys.stdout.flush()
 
 
-def _running_pod(pods: Iterable[Manifest], node: int) -> Manifest | None:
-    """Its youngest, where an earlier one is still leaving."""
-    found = [
-        pod
-        for pod in pods
-        if node_order(pod["metadata"]["name"])[0] == node and (pod.get("status") or {}).get("phase") == "Running"
-    ]
+def _running_pod(pods: Iterable[Manifest], node: int | None) -> Manifest | None:
+    """A node's youngest, where an earlier one is still leaving; None asks for any, since a lone pod has no number."""
+    running = [pod for pod in pods if (pod.get("status") or {}).get("phase") == "Running"]
+    found = [pod for pod in running if node is None or node_order(pod["metadata"]["name"])[0] == node]
     return max(found, key=lambda pod: str(pod["metadata"].get("creationTimestamp")), default=None)
