@@ -3,8 +3,8 @@
 One file per block, named by what it holds, and complete once it has its name: written aside, then renamed. A process
 may be killed at any instant, and any number of jobs may use one folder at once; whatever is left half-written is a
 file like the others, and makes room when its time comes. The time of last use is the file's modification time. How
-much is there stands in a ledger of eight bytes, which a writer updates before it writes; so it errs, if at all, on the
-safe side, and the folder is looked through only when it seems full.
+much is there stands in a ledger, which a writer updates before it writes; so it errs, if at all, on the safe side, and
+the folder is looked through only when it seems full.
 
 Why not a library: fsspec's `filecache` and `simplecache` have no bound and no eviction, `blockcache` shares nothing
 between processes, and their metadata is one JSON file that the last writer wins. `diskcache` has a bound, but its
@@ -86,21 +86,24 @@ class BlockCache:
         partial = self._blocks / f"{name}.{uuid.uuid4().hex}.partial"
         try:
             self._blocks.mkdir(parents=True, exist_ok=True)
-            self._reserve(len(block))
-            partial.write_bytes(block)
+            self._reserve(partial, len(block))
+            with partial.open("r+b") as file:
+                file.write(block)
             partial.replace(self._blocks / name)
         except OSError as error:
             self._warn(error)
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
 
-    def _reserve(self, size: int) -> None:
-        """Write ``size`` into the ledger, after removing blocks where there is no room for it."""
+    def _reserve(self, partial: Path, size: int) -> None:
+        """Begin a file of this size and write it into the ledger, after removing blocks where there is no room."""
         with FileLock(self.folder / "used.lock", timeout=_PATIENCE_SECONDS, poll_interval=0.005):
             used = self._used()
             if used is None or used + size > self.max_bytes:
                 used = self._evict(int(self.max_bytes * _KEPT_SHARE) - size)
             self._ledger.write_text(f"{used + size:020d}")
+            with partial.open("wb") as file:
+                file.truncate(size)  # as large as it is going to be: who looks through the folder now counts it
 
     def _used(self) -> int | None:
         """Bytes in the ledger; None where there is none, or its writer was killed."""
