@@ -4,7 +4,7 @@ from markupsafe import Markup
 
 from lapa.config.run import RunConfig
 from lapa.report.charts import Chart, Reference, draw
-from lapa.report.health import CodeHealth, perplexity_per_position
+from lapa.report.health import REPAIRED, CodeHealth, perplexity_per_position
 from lapa.report.summary import Series, StageSummary
 
 QUIET = ("learning_rate", "gradient_norm", "speed/")
@@ -39,14 +39,14 @@ def codebook_charts(stage: StageSummary | None, run: RunConfig, health: CodeHeal
     joint = _validation(stage, {"validation": "joint_perplexity"})
     errors = {"model": "reconstruction_error", "copying the current frame": "copy_error"}
     relative = _validation(stage, {"validation": "relative_error"})
-    revived = {"revived": history.get("train/revived_codes", [])}
+    revived = {"unused": history.get("train/revived_codes", []), "all, after a collapse": history.get(REPAIRED, [])}
     charts = [
         Chart(title="Perplexity per position", series=positions, unit=f"of {size}", low=0.0, high=float(size),
               references=(line,)),
         Chart(title="Latent actions in use", series=joint, unit=f"of {size**model.codes_per_pair:,}", low=0.0,
-              references=(_collapse_line(run.laq.health.min_joint_perplexity),), styles=SPLITS),
+              high=float(size), references=(_collapse_line(run.laq.health.min_joint_perplexity),), styles=SPLITS),
         Chart(title="Dead codes, joint coverage", series=_validation(stage, shares), unit="share", low=0.0, high=1.0),
-        Chart(title="Codes revived", series=revived, unit="since the last check", low=0.0),
+        Chart(title="Codes restarted", series=revived, unit="since the last check", low=0.0),
         Chart(title="Error relative to copying the frame", series=relative, low=0.0,
               references=(Reference(value=1.0, label="no better than copying"),), styles=SPLITS),
         Chart(title="Squared error of the predicted frame", series=_validation(stage, errors), low=0.0),
