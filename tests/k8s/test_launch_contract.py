@@ -112,3 +112,18 @@ def lives_in(marks: Path, count: int, launcher: "subprocess.Popen[str]") -> dict
         assert time.monotonic() < deadline, f"the nodes do not meet: {found}"
         time.sleep(0.1)
     return {node: [int(pid) for own, pid in found if int(own) == node] for node in range(2)}
+
+
+def test_a_node_that_is_asked_to_go_while_it_waits_for_its_peers_goes(tmp_path: Path):
+    """The first process of a container ignores signals that it has no handler for."""
+    nodes = Nodes(tmp_path, PROGRAM, END_WITH="0")
+    alone = nodes.start(0)
+    host, _, port = nodes.variables["PET_RDZV_ENDPOINT"].partition(":")
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    with socket.socket() as probe:
+        while probe.connect_ex((host, int(port))) != 0:
+            assert alone.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+    alone.send_signal(signal.SIGTERM)
+    said, _ = alone.communicate(timeout=PATIENCE_SECONDS)
+    assert alone.returncode == 75, said
