@@ -98,6 +98,7 @@ def test_pictures_inside_the_table_are_read(tmp_path):
     first, second = read_all(write_lerobot_v3_with_images(tmp_path, [4, 5]))
     assert np.array_equal(np.stack(list(second.frames())), moving_square(5, shade=101))
     assert len(list(first.frames())) == 4
+    assert second.source == "data/chunk-000/file-000.parquet#000001"
 
 
 def test_rows_that_meta_counts_differently_fail_their_episode_alone(tmp_path):

@@ -121,10 +121,10 @@ class LeRobotReader:
         return opened[name]
 
     def _source_name(self, found: EpisodeTable, camera: str) -> str:
-        span = found.spans.get(camera)
-        if span is not None and span.start_seconds is None:
-            return span.name
-        return f"{span.name if span else found.name}#{found.number:06d}"
+        if self.features[camera].get("dtype") == "image":
+            return f"{found.name}#{found.number:06d}"
+        span = found.spans[camera]
+        return span.name if span.start_seconds is None else f"{span.name}#{found.number:06d}"
 
     def _choose_cameras(self) -> tuple[str, ...]:
         kinds = {name: feature.get("dtype") for name, feature in self.features.items()}
