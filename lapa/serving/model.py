@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from lapa import files
 from lapa.config.serving import ServingConfig
@@ -42,6 +43,7 @@ class ServedModel:
                 "Somebody replaced the bundle: deploy the version that was promoted, or promote this one."
             )
         loaded = time.monotonic()
+        Image.preinit()  # decoders load when the first picture comes, and that is a robot's
         _warm_up(policy, config.warmups)
         recorded = read_recorded(config.bundle)
         if recorded is not None:

@@ -1,5 +1,6 @@
 """The HTTP side: actions, health, metadata, metrics."""
 
+import asyncio
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -60,7 +61,7 @@ def routes(service: PolicyService) -> APIRouter:
         """Observation and instruction in, action chunk out."""
         config = service.config
         data = await read_body(request, max_bytes=config.max_request_bytes, seconds=config.body_seconds)
-        body = parse_body(data, request.headers.get("content-type", ""))
+        body = await asyncio.to_thread(parse_body, data, request.headers.get("content-type", ""))
         answer = await service.act(
             body.payload, protocol="rest", request_id=request.scope["request_id"], seconds=deadline_seconds
         )

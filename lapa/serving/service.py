@@ -130,7 +130,8 @@ class PolicyService:
         if self.status is Status.LOADING or self.status is Status.FAILED:
             self.check_ready()
         started = asyncio.get_running_loop().time()
-        asked = self.model.reader.read(payload)
+        # Decoding a large picture takes a while, and probes are answered meanwhile.
+        asked = await asyncio.to_thread(self.model.reader.read, payload)
         limit = min(seconds or self.config.deadline_seconds, self.config.deadline_seconds)
         timed = await self._batcher.ask(asked, seconds=limit)
         actions, clamped = self._checked(timed)
