@@ -14,7 +14,7 @@ def run_ranks(
     args: Sequence[str] = (),
     nproc: int = 2,
     *,
-    timeout_seconds: float = 120,
+    timeout_seconds: float = 600,
     env: Mapping[str, str] | None = None,
 ) -> str:
     """Launch a script under torchrun on CPU ranks; its output (stdout and stderr together).

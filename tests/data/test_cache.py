@@ -80,7 +80,7 @@ def test_what_a_killed_writer_left_is_neither_read_nor_kept_for_ever(tmp_path):
         Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
         BlockCache(Path(sys.argv[1]), 3000).read("00000001-block", 0, 1000, lambda: bytes(1000))
     """)
-    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False, timeout=120)
+    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False, timeout=600)
     assert killed.returncode == -signal.SIGKILL
     assert stored_bytes(tmp_path) == BLOCK
     cache = BlockCache(tmp_path, 3 * BLOCK)
@@ -147,7 +147,7 @@ def test_processes_share_blocks_and_keep_the_bound(tmp_path):
     for job in jobs:
         job.start()
     for job in jobs:
-        job.join(timeout=120)
+        job.join(timeout=600)
     assert [job.exitcode for job in jobs] == [0, 0, 0]
 
 

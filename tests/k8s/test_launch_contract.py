@@ -69,7 +69,7 @@ def run_job(folder: Path, *, end_with: int) -> list[tuple[int, str]]:
     """Exit code and log of each of two nodes."""
     nodes = Nodes(folder, PROGRAM, END_WITH=str(end_with))
     running = [nodes.start(node) for node in range(2)]
-    logs = [process.communicate(timeout=120)[0] for process in running]
+    logs = [process.communicate(timeout=600)[0] for process in running]
     return [(process.returncode, log) for process, log in zip(running, logs, strict=True)]
 
 

@@ -48,7 +48,7 @@ def open_page(page: Path, *, width: int) -> Seen:
              f"--user-data-dir={page.parent / 'profile'}", "--enable-logging=stderr", "--timeout=30000",
              "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--dump-dom",
              f"http://127.0.0.1:{port}/probe.html"],
-            capture_output=True, text=True, timeout=120, check=True,
+            capture_output=True, text=True, timeout=600, check=True,
         )  # fmt: skip
     title = re.search(r"<title>(\d+) (\d+) (\d+)</title>", done.stdout)
     assert title, f"the page did not load: {done.stdout[:300]} {done.stderr[-600:]}"

@@ -65,7 +65,7 @@ def test_two_killed_ranks_resume_with_the_losses_of_an_uninterrupted_run(tmp_pat
     run_ranks(HERE / "train_toy.py", [str(stage), str(whole), "7"])
     killed = subprocess.run(
         [*launch, str(HERE / "train_toy.py"), str(stage), str(cut), "7", "--kill-at", "5"],
-        env=rank_environment(), capture_output=True, text=True, timeout=120,
+        env=rank_environment(), capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert killed.returncode != 0
     run_ranks(HERE / "train_toy.py", [str(stage), str(cut), "7"])
