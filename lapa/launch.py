@@ -26,9 +26,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # torchrun would keep one store for the ranks over all rounds, and tell its address in the first one only: a node
     # that comes back after it was lost waits for it in vain, and the others for that node (see also pytorch#135712).
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
-    # torchrun heeds it once ranks run. Before, while it waits for its peers, the first process of a container would
-    # ignore it: a pod that is asked to go would keep its node for the whole grace period.
-    signal.signal(signal.SIGTERM, _stop_waiting)
     try:
         torchrun(arguments)
     except SignalException as stop:
@@ -49,4 +46,7 @@ def _stop_waiting(number: int, _frame: object) -> None:
 
 
 if __name__ == "__main__":
+    # torchrun heeds it once ranks run. Before, while it waits for its peers, the first process of a container would
+    # ignore it: a pod that is asked to go would keep its node for the whole grace period.
+    signal.signal(signal.SIGTERM, _stop_waiting)
     sys.exit(main())
