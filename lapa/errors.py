@@ -5,6 +5,7 @@
     ├── DataError              a source, dataset or label file is not what it should be
     │   ├── SourceError        one source file or record cannot be read
     │   ├── TooManyFailures    more sources failed than the run tolerates
+    │   ├── AccessRefused      an object store or file system does not let us
     │   ├── DatasetNotFound    no complete dataset at this URL
     │   └── LabelMismatch      labels were made from another dataset, window or model
     ├── CheckpointError
@@ -49,6 +50,10 @@ class SourceError(DataError):
 
 class TooManyFailures(DataError):
     """More sources failed than the run tolerates."""
+
+
+class AccessRefused(DataError, PermissionError):
+    """An object store or file system does not let us read or write there."""
 
 
 class DatasetNotFound(DataError):

@@ -1,17 +1,21 @@
 """The few file operations that every part needs, on any fsspec URL: a local path, ``s3://…``, ``memory://…``.
 
 Object stores have no rename and no empty folders: a file becomes visible whole, and a folder is complete
-when the file written last into it (its manifest) exists.
+when the file written last into it (its manifest) exists. Whoever is not let in hears of it as AccessRefused.
 """
 
 import hashlib
 import json
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
 from fsspec.core import url_to_fs
+
+from lapa.errors import AccessRefused
 
 
 def join(url: str, *parts: str) -> str:
@@ -32,26 +36,28 @@ def local_path(url: str) -> Path | None:
 
 def exists(url: str) -> bool:
     fs, path = url_to_fs(url)
-    return bool(fs.exists(path))
+    with _let_in(url):
+        return bool(fs.exists(path))
 
 
 def read_bytes(url: str) -> bytes:
-    with fsspec.open(url, "rb") as file:
+    with _let_in(url), fsspec.open(url, "rb") as file:
         return bytes(file.read())
 
 
 def write_bytes(url: str, data: bytes) -> None:
     """Write a file that readers see whole or not at all."""
     fs, path = url_to_fs(url)
-    if _is_local(fs):
+    with _let_in(url):
+        if not _is_local(fs):
+            fs.pipe_file(path, data)
+            return
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         # A name of its own: two writers of one file must not meet in a half-written one.
         partial = target.with_name(f"{target.name}.{uuid.uuid4().hex}.partial")
         partial.write_bytes(data)
         partial.replace(target)
-        return
-    fs.pipe_file(path, data)
 
 
 def read_json(url: str) -> Any:
@@ -81,7 +87,8 @@ def upload(local: Path, url: str, *, last: str | None = None) -> None:
         if _is_local(fs):
             write_bytes(target, file.read_bytes())
         else:
-            fs.put_file(str(file), target)
+            with _let_in(url):
+                fs.put_file(str(file), target)
 
 
 def local_copy(url: str, cache: Path) -> Path:
@@ -90,19 +97,21 @@ def local_copy(url: str, cache: Path) -> Path:
     if _is_local(fs):
         return Path(path)
     target = cache / hashlib.sha256(url.encode()).hexdigest()[:16] / name_of(url)
-    if fs.isdir(path):
-        fs.get(path.rstrip("/") + "/", str(target) + "/", recursive=True)
-    else:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        fs.get_file(path, str(target))
+    with _let_in(url):
+        if fs.isdir(path):
+            fs.get(path.rstrip("/") + "/", str(target) + "/", recursive=True)
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            fs.get_file(path, str(target))
     return target
 
 
 def remove(url: str) -> None:
     """Remove a file or a folder; nothing happens where there is none."""
     fs, path = url_to_fs(url)
-    if fs.exists(path):
-        fs.rm(path, recursive=True)
+    with _let_in(url):
+        if fs.exists(path):
+            fs.rm(path, recursive=True)
 
 
 def digest(*parts: bytes | str) -> str:
@@ -120,9 +129,21 @@ def _entries(url: str) -> list[dict[str, Any]]:
     fs, path = url_to_fs(url)
     fs.invalidate_cache()
     try:
-        return sorted(fs.ls(path, detail=True), key=lambda entry: name_of(entry["name"]))
+        with _let_in(url):
+            return sorted(fs.ls(path, detail=True), key=lambda entry: name_of(entry["name"]))
     except FileNotFoundError:
         return []
+
+
+@contextmanager
+def _let_in(url: str) -> Iterator[None]:
+    """Stores say "Forbidden", and not of what: name it."""
+    try:
+        yield
+    except PermissionError as error:
+        raise AccessRefused(
+            f"{url} may not be used ({error}). Check the credentials and their rights: `lapactl doctor` tries them."
+        ) from error
 
 
 def _is_local(fs: Any) -> bool:

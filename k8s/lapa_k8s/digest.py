@@ -11,7 +11,9 @@ from lapa_k8s.states import ends
 
 MAX_TRACEBACK = 60
 _STEP = re.compile(r"\bstep=(\d+)")
-_ERROR = re.compile(r"^(\w[\w.]*(Error|Exception|Collapsed|NotFinite|Mismatch|NotFound|Failures|Interrupt)): .*")
+_ERROR = re.compile(
+    r"^(\w[\w.]*(Error|Exception|Collapsed|NotFinite|Mismatch|NotFound|Failures|Refused|Interrupt)): .*"
+)
 _KINDS = {
     "GPU memory ran out": re.compile(r"CUDA out of memory|OutOfMemoryError"),
     "a collective timed out: one rank stopped before": re.compile(r"Watchdog caught collective operation timeout"),
@@ -21,7 +23,11 @@ _KINDS = {
     "/dev/shm is full": re.compile(r"Bus error|No space left on device.*shm|unable to (write|mmap).*shared memory"),
     "the disk is full": re.compile(r"No space left on device"),
     "a decoding worker was killed": re.compile(r"DataLoader worker .* killed"),
-    "the object store refused": re.compile(r"NoCredentialsError|AccessDenied|SignatureDoesNotMatch|InvalidAccessKeyId"),
+    "the object store refused": re.compile(
+        r"AccessRefused|PermissionError: (Forbidden|Access ?Denied|The access key)|"
+        r"NoCredentialsError|AccessDenied|SignatureDoesNotMatch|InvalidAccessKeyId",
+        re.IGNORECASE,
+    ),
 }
 GONE = (
     "its pods are gone, and what they said with them, unless the cluster collects logs; submit it again with --new "

@@ -3,6 +3,7 @@
 import itertools
 import logging
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,7 @@ from lapa.data.dataset import Dataset
 from lapa.data.frames import episode_arrays, episode_frames, shard_episodes
 from lapa.data.objects import ObjectReader
 from lapa.data.stream import SampleSpec, training_batches
-from lapa.errors import DataError
+from lapa.errors import AccessRefused, DataError
 from tests.builders import make_dataset
 from tests.s3_faults import FAULTS, faulty_proxy
 from tests.s3_server import S3Server, s3
@@ -116,6 +117,23 @@ def test_an_object_that_may_not_be_read_is_named_at_once(s3, bucket, tmp_path, c
         with pytest.raises(DataError, match=rf"{SHARD} cannot be read: PermissionError.*credentials"):
             batches(dataset)
     assert not [record for record in caplog.records if "attempt=" in record.getMessage()]
+
+
+def test_credentials_that_the_store_refuses_are_named_with_what_they_were_used_for(s3, bucket, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "stale")
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    try:
+        for action in (files.exists, files.read_bytes, files.list_names, files.remove, Dataset.open):
+            with pytest.raises(
+                AccessRefused, match=r"s3://.* may not be used \(.*\)\. Check the credentials"
+            ) as refused:
+                action(bucket if action is not files.read_bytes else files.join(bucket, "dataset.json"))
+            assert refused.value.exit_code == DataError.exit_code
+        with pytest.raises(AccessRefused, match="s3://"):
+            files.write_bytes(files.join(bucket, "more"), b"1")
+    finally:
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 def test_a_missing_object_is_named_at_once(s3, local, tmp_path):

@@ -88,6 +88,20 @@ def test_a_lost_peer_is_told_as_an_effect_and_gives_way_to_a_cause():
     assert digest_of([], [parse_line("w", line) for line in (lost, cause)]).kind == "GPU memory ran out"
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "PermissionError: Forbidden",
+        "PermissionError: The access key ID you provided does not exist in our records.",
+        "AccessRefused: s3://videos/run.yaml may not be used (Forbidden). Check the credentials and their rights",
+        "DataError: s3://videos/0.tar cannot be read: PermissionError: Access Denied. Check this job's credentials",
+    ],
+)
+def test_a_store_that_refuses_is_told_in_words(said):
+    digest = digest_of([], [parse_line("w", line) for line in ("Traceback (most recent call last):", said)])
+    assert (digest.kind, digest.error) == ("the object store refused", said)
+
+
 def test_without_logs_a_digest_reads_the_last_words_of_the_pods():
     end = {"exitCode": 2, "finishedAt": "x", "message": "ConfigError: laq.fit.stepz: unknown key"}
     digest = digest_of([pod(0, phase="Failed", ended=end)], [])

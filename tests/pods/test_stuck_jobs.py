@@ -76,6 +76,7 @@ def test_the_digest_has_the_traceback_of_the_rank_that_failed_first(desk: Desk, 
     job = submitted(desk, "cluster.storage.secret=stale", "cluster.restarts.retries=9", "cluster.restarts.in_place=0")
     found = once(desk, "digest", job, lambda said: said["traceback"] and said["endings"])
     assert found["rank"] in (0, 1) and found["pod"] == f"{job}-worker-{found['rank']}"
+    assert found["kind"] == "the object store refused"
     assert found["traceback"][0].startswith("Traceback") and found["traceback"][-1] == found["error"]
     assert found["endings"][0]["exit_code"] not in (0, None)
     merged = desk.prints("jobs", "logs", job)
