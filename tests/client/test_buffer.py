@@ -9,7 +9,7 @@ from lapa.client import ActionAnswer, ChunkBuffer
 from lapa.client.connection import ServerAway
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)
-PATIENCE = 60
+PATIENCE = 240
 
 
 class Server:

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from policy_server import TOKEN, free_port
+from policy_server import PATIENCE, TOKEN, free_port
 
 from lapa.client import PolicyClient, Reconnect
 from lapa.client.connection import ServerAway, ServerRefused
@@ -14,7 +14,9 @@ from lapa.client.wire import pack, unpack
 
 
 def client_of(server, **settings) -> PolicyClient:
-    return PolicyClient(server.ws_url, token=TOKEN, reconnect=Reconnect(seconds=60), **settings)
+    return PolicyClient(
+        server.ws_url, token=TOKEN, reconnect=Reconnect(seconds=PATIENCE, answer_seconds=PATIENCE), **settings
+    )
 
 
 def test_a_robot_gets_actions_and_knows_whose(server, frame, state, expected):

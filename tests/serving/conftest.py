@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from policy_server import Running, running
+from policy_server import PATIENCE, Running, running
+from websockets.sync.client import connect
 
 from lapa.config.vla import L1Head
 from lapa.models.vla.storage import save_vla
@@ -13,6 +14,8 @@ from lapa.policy.bundle import export_bundle
 from lapa.policy.policy import Policy
 from lapa.types.episodes import Observation
 from tests.models.vla.models import seeded, small_convolutional, spec_of
+
+connect.__kwdefaults__["open_timeout"] = PATIENCE  # also of the public clients, which have no setting for it
 
 HORIZON = 3
 STATE = 2

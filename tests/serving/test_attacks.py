@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import requests
 from PIL import Image
-from policy_server import TOKEN, running
+from policy_server import PATIENCE, TOKEN, running
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -37,7 +37,7 @@ def _the_server_goes_on(server, frame, state):
 @pytest.fixture
 def socket_of(server):
     """A raw connection."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=120) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as connection:
         yield connection
 
 
@@ -62,7 +62,7 @@ def closing_code(connection, message) -> int | None:
     """What the server closes the connection with on this message, whole or in fragments."""
     try:
         connection.send(message)
-        connection.recv(timeout=120)
+        connection.recv(timeout=PATIENCE)
     except ConnectionClosed:
         return connection.close_code
     raise AssertionError("the server took the message")
@@ -204,20 +204,20 @@ def test_an_array_of_anything_but_numbers_is_refused(server, dtype):
 
 def test_a_request_head_that_dribbles_is_cut_off(bundle):
     with running(bundle, header_seconds=0.3) as server, socket.create_connection(("127.0.0.1", server.port)) as slow:
-        slow.settimeout(120)
+        slow.settimeout(PATIENCE)
         slow.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n")
         assert everything(slow) == b""
 
 
 def test_a_connection_that_says_nothing_is_cut_off(bundle):
     with running(bundle, header_seconds=0.3) as server, socket.create_connection(("127.0.0.1", server.port)) as mute:
-        mute.settimeout(120)
+        mute.settimeout(PATIENCE)
         assert everything(mute) == b""
 
 
 def test_a_second_request_that_dribbles_is_cut_off_too(bundle):
     with running(bundle, header_seconds=0.5) as server, socket.create_connection(("127.0.0.1", server.port)) as slow:
-        slow.settimeout(120)
+        slow.settimeout(PATIENCE)
         slow.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\nGET /healthz HTTP/1.1\r\n")
         assert everything(slow).count(b"HTTP/1.1 200") == 1
 
@@ -225,15 +225,15 @@ def test_a_second_request_that_dribbles_is_cut_off_too(bundle):
 def test_a_quick_client_is_not_cut_off_between_its_requests(bundle):
     with running(bundle, header_seconds=0.3) as server, requests.Session() as robot:
         for _ in range(3):
-            assert robot.get(f"{server.url}/healthz", timeout=60).status_code == 200
+            assert robot.get(f"{server.url}/healthz", timeout=PATIENCE).status_code == 200
             time.sleep(0.4)  # longer than a head may take
 
 
 def test_a_body_that_dribbles_is_refused(bundle):
     with running(bundle, body_seconds=0.3) as server, socket.create_connection(("127.0.0.1", server.port)) as slow:
-        slow.settimeout(120)
-        slow.sendall(f"POST /act HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\n".encode())
-        slow.sendall(b"Content-Length: 1000\r\n\r\n{")
+        slow.settimeout(PATIENCE)
+        head = f"POST /act HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 1000\r\n\r\n"
+        slow.sendall(head.encode() + b"{")
         assert everything(slow).startswith(b"HTTP/1.1 408")
 
 
@@ -261,7 +261,9 @@ WITHOUT_TOKEN = [
 def test_nothing_but_probes_is_told_without_the_token(server, path):
     for header in WITHOUT_TOKEN:
         for method in ("GET", "POST"):
-            answer = requests.request(method, server.url + path, headers=header, timeout=60, allow_redirects=False)
+            answer = requests.request(
+                method, server.url + path, headers=header, timeout=PATIENCE, allow_redirects=False
+            )
             assert answer.status_code == 401 and answer.json()["error"]["reason"] == "unauthorized", header
 
 
@@ -274,7 +276,7 @@ def test_no_websocket_opens_without_the_token(server, path):
 
 @pytest.mark.parametrize("scheme", ["Bearer", "Api-Key", "bearer", "API-KEY"])
 def test_the_token_is_taken_in_each_clients_words(server, scheme):
-    answer = requests.get(f"{server.url}/metadata", headers={"Authorization": f"{scheme} {TOKEN}"}, timeout=60)
+    answer = requests.get(f"{server.url}/metadata", headers={"Authorization": f"{scheme} {TOKEN}"}, timeout=PATIENCE)
     assert answer.status_code == 200
 
 
@@ -286,7 +288,7 @@ def test_a_client_that_only_takes_a_url_puts_the_token_there(server):
 def test_the_token_appears_in_no_log(server, caplog, frame, state):
     caplog.set_level("DEBUG")
     server.post({})
-    requests.get(f"{server.url}/act?token={TOKEN}x", timeout=60)
+    requests.get(f"{server.url}/act?token={TOKEN}x", timeout=PATIENCE)
     ours = [record.getMessage() for record in caplog.records if not record.name.startswith("urllib3")]
     assert any("unauthorized" in message for message in ours) and not any(TOKEN in message for message in ours)
 
@@ -298,7 +300,7 @@ def test_there_are_no_more_sessions_than_allowed(bundle):
             session(server)
         assert error.value.response.status_code == 503
         first.close()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while len(server.sessions) > 1 and time.monotonic() < deadline:
             time.sleep(0.01)
         session(server).close()
@@ -357,7 +359,7 @@ def test_a_client_that_vanishes_in_the_middle_leaves_nothing_behind(server, poli
     connection = session(server)
     connection.send(pack({"image": frame, "prompt": "push", "state": state}))
     connection.socket.close()  # no goodbye
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while (len(server.sessions) or server.service.running) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not len(server.sessions) and not server.service.running

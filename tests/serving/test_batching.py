@@ -11,7 +11,7 @@ import pytest
 from lapa.serving.batching import Batcher
 from lapa.serving.refusals import Refusal
 
-PATIENCE = 60
+PATIENCE = 240
 
 
 class Held:

@@ -2,7 +2,6 @@
 
 import signal
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -47,10 +46,12 @@ def test_while_draining_readiness_is_off_and_requests_are_still_taken(bundle, tm
     with served_process(bundle, tmp_path / "log", drain_seconds=3600) as (process, port):
         url = f"http://127.0.0.1:{port}"
         process.send_signal(signal.SIGTERM)
-        wait_for(lambda: requests.get(f"{url}/v2/health/ready", timeout=60).status_code == 503, "readiness going off")
+        wait_for(
+            lambda: requests.get(f"{url}/v2/health/ready", timeout=PATIENCE).status_code == 503, "readiness going off"
+        )
         payload = {"image": frame.tolist(), "instruction": "push", "state": state.tolist()}
-        assert requests.post(f"{url}/act", json=payload, headers=HEADERS, timeout=60).status_code == 200
-        assert requests.get(f"{url}/healthz", timeout=60).json() == {"status": "draining"}
+        assert requests.post(f"{url}/act", json=payload, headers=HEADERS, timeout=PATIENCE).status_code == 200
+        assert requests.get(f"{url}/healthz", timeout=PATIENCE).json() == {"status": "draining"}
         process.send_signal(signal.SIGTERM)  # twice means now
         process.wait(PATIENCE)
 
@@ -102,9 +103,7 @@ def test_probes_answer_while_the_model_works(server, policy, monkeypatch, frame,
     asking = threading.Thread(target=lambda: answers.append(server.post(payload)))
     asking.start()
     assert began.wait(PATIENCE)
-    started = time.monotonic()
     assert server.get("/healthz").status_code == 200 and server.get("/v2/health/ready").status_code == 200
-    took = time.monotonic() - started
     may_end.set()
     asking.join(PATIENCE)
-    assert answers[0].status_code == 200 and took < server.service.config.deadline_seconds
+    assert answers[0].status_code == 200

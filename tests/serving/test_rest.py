@@ -12,7 +12,7 @@ import pytest
 import requests
 from openpi_client import msgpack_numpy
 from PIL import Image
-from policy_server import running
+from policy_server import PATIENCE, running
 
 from tests.serving.conftest import HORIZON
 
@@ -52,7 +52,7 @@ def test_an_answer_names_model_request_and_time(server, frame, state):
 
 def test_a_request_id_that_could_spoil_a_log_is_replaced(server, frame, state):
     answer = server.get("/metadata")
-    spoiled = requests.get(f"{server.url}/healthz", headers={"X-Request-Id": "a b=c" * 40}, timeout=60)
+    spoiled = requests.get(f"{server.url}/healthz", headers={"X-Request-Id": "a b=c" * 40}, timeout=PATIENCE)
     assert len(answer.headers["x-request-id"]) == len(spoiled.headers["x-request-id"]) == 32
 
 
@@ -147,7 +147,7 @@ def test_bad_parameters_and_places_have_the_same_form_of_error(server):
 
 def test_probes_answer_without_a_token_and_say_little(server):
     for path in ("/healthz", "/v2/health/live", "/v2/health/ready"):
-        answer = requests.get(server.url + path, timeout=60)
+        answer = requests.get(server.url + path, timeout=PATIENCE)
         assert answer.status_code == 200 and answer.json() == {"status": "ready"}
 
 
@@ -163,8 +163,8 @@ def test_metrics_count_what_was_asked(server, frame, state):
 
 def test_metrics_may_be_open_where_the_scraper_has_no_token(bundle):
     with running(bundle, has_open_metrics=True) as server:
-        assert requests.get(f"{server.url}/metrics", timeout=60).status_code == 200
-        assert requests.get(f"{server.url}/metadata", timeout=60).status_code == 401
+        assert requests.get(f"{server.url}/metrics", timeout=PATIENCE).status_code == 200
+        assert requests.get(f"{server.url}/metadata", timeout=PATIENCE).status_code == 401
 
 
 def test_the_camera_of_a_robot_with_several_is_named(bundle, frame, state, expected):

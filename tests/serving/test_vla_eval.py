@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from policy_server import TOKEN
+from policy_server import PATIENCE, TOKEN
 from vla_eval import api
 from vla_eval.benchmarks.base import StepBenchmark, StepResult
 from vla_eval.specs import DimSpec
@@ -58,6 +58,7 @@ def test_the_harness_runs_its_benchmark_against_the_server(server, address, tmp_
     before = server.metric("episodes_total")
     asked = server.metric("requests_total", protocol="vla-eval", outcome="ok")
     config = {"benchmarks": [{"benchmark": f"{__name__}:Reaching", "episodes_per_task": 2, "max_steps": 10}]}
+    config["server"] = {"timeout": PATIENCE}
     (result,) = api.run(config, server_url=address, output_dir=tmp_path, no_save=True, docker=False)
     assert result["mean_success"] == 1.0
     assert server.metric("episodes_total") == before + 4

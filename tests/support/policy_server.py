@@ -27,6 +27,8 @@ TOKEN = "correct-horse-battery-staple"
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE = 240.0
 """Seconds for what takes one: the machine may be busy."""
+UNHURRIED = {"deadline_seconds": PATIENCE, "header_seconds": PATIENCE, "body_seconds": PATIENCE}
+"""Settings of servers whose limits are not what a test is about."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def running(
     bundle: Path, *, tokens: tuple[str, ...] = (TOKEN,), is_awaited: bool = True, **settings: Any
 ) -> Iterator[Running]:
     """A server in a thread, so that a test can look inside; `settings` are those of ServingConfig."""
-    config = ServingConfig(bundle=str(bundle), port=0, **settings)
+    config = ServingConfig(bundle=str(bundle), port=0, **(UNHURRIED | settings))
     service = PolicyService(config)
     sessions = Sessions(service)
     app = build_app(service, sessions, Tokens(tokens))
@@ -101,7 +103,7 @@ def served_process(
     """`lapactl serve` in a process of its own, ready; killed at the end if it still lives."""
     port = port or free_port()
     command = [sys.executable, "-c", "from lapactl.main import app; app()", "serve", str(bundle), "--port", str(port)]
-    command += [f"--set={name}={value}" for name, value in settings.items()]
+    command += [f"--set={name}={value}" for name, value in (UNHURRIED | settings).items()]
     paths = os.pathsep.join(str(REPOSITORY / part) for part in (".", "cli", "k8s"))
     variables = {**os.environ, TOKEN_VARIABLE: TOKEN, "PYTHONPATH": paths}
     with log.open("ab") as output:
