@@ -18,8 +18,10 @@ from lapa_k8s.rendering.manifests import render
 from lapa_k8s.rendering.paths import HOME, SCRATCH
 
 PROGRAM = """
-import os, sys
+import os, pathlib, sys, time
 print(f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']}", flush=True)
+while os.environ["NODE"] == "0" and not pathlib.Path(sys.argv[1]).exists():
+    time.sleep(0.05)
 sys.exit(int(os.environ["END_WITH"]))
 """
 
@@ -66,11 +68,18 @@ class Nodes:
 
 
 def run_job(folder: Path, *, end_with: int) -> list[tuple[int, str]]:
-    """Exit code and log of each of two nodes."""
-    nodes = Nodes(folder, PROGRAM, END_WITH=str(end_with))
-    running = [nodes.start(node) for node in range(2)]
-    logs = [process.communicate(timeout=600)[0] for process in running]
-    return [(process.returncode, log) for process, log in zip(running, logs, strict=True)]
+    """Exit code and log of each of two nodes, of which the one that holds the store fails last."""
+    go = folder / "go"
+    nodes = Nodes(folder, PROGRAM, str(go), END_WITH=str(end_with))
+    conf = nodes.variables["PET_RDZV_CONF"] + ",is_host="
+    host = nodes.start(0, PET_RDZV_CONF=conf + "true")
+    other = nodes.start(1, PET_RDZV_CONF=conf + "false")
+    if end_with == 0:
+        go.touch()  # who succeeds waits for its peers
+    said = other.communicate(timeout=600)[0]
+    go.touch()
+    words = host.communicate(timeout=600)[0]
+    return [(host.returncode, words), (other.returncode, said)]
 
 
 def test_the_container_starts_the_stage_through_the_launcher():
@@ -116,7 +125,7 @@ def lives_in(marks: Path, count: int, launcher: "subprocess.Popen[str]") -> dict
 
 def test_a_node_that_is_asked_to_go_while_it_waits_for_its_peers_goes(tmp_path: Path):
     """The first process of a container ignores signals that it has no handler for."""
-    nodes = Nodes(tmp_path, PROGRAM, END_WITH="0")
+    nodes = Nodes(tmp_path, PROGRAM, str(tmp_path / "go"), END_WITH="0")
     alone = nodes.start(0)
     host, _, port = nodes.variables["PET_RDZV_ENDPOINT"].partition(":")
     deadline = time.monotonic() + PATIENCE_SECONDS
