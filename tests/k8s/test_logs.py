@@ -139,7 +139,8 @@ def test_following_ends_with_the_job_and_tells_every_line_once(fake_api: FakeApi
     put_pod(fake_api, 0, FAILURE[:3])
 
     def later() -> None:
-        time.sleep(1.5)  # the stream has ended once by then, and is opened again
+        while sum(path.endswith("/log") for _, path, _ in list(fake_api.requests)) < 2:
+            time.sleep(0.02)  # the stream has ended once, and was opened again
         put_pod(fake_api, 0, FAILURE, phase="Succeeded")
         put_job(fake_api, Succeeded="done")
 

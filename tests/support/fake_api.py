@@ -106,7 +106,7 @@ class FakeApi:
         wanted = dict(part.split("=") for part in query.get("labelSelector", "").split(",") if "=" in part)
         items = [
             item
-            for key, item in self.objects.items()
+            for key, item in list(self.objects.items())
             if key.rsplit("/", 1)[0] == path and wanted.items() <= (item["metadata"].get("labels") or {}).items()
         ]
         return 200, {"metadata": {"resourceVersion": str(self.version)}, "items": items}
