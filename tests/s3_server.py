@@ -17,7 +17,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-START_SECONDS = 60
+START_SECONDS = 600
 GRPC_OFFSET = 10_000
 """Where SeaweedFS listens with gRPC, above each HTTP port."""
 
@@ -64,7 +64,7 @@ def running_s3(folder: Path, address: str = "127.0.0.1") -> Iterator[S3Server]:
             yield server
         finally:
             process.kill()  # asked politely, it takes half a minute to flush what nobody needs
-            process.wait(timeout=30)
+            process.wait()
 
 
 def _command(weed: str, folder: Path, server: S3Server, address: str) -> tuple[list[str], str]:
@@ -111,7 +111,7 @@ def _wait_until_up(process: subprocess.Popen[bytes], endpoint: str, log: Path) -
         if process.poll() is not None:
             break
         try:
-            urllib.request.urlopen(endpoint, timeout=2)
+            urllib.request.urlopen(endpoint, timeout=30)
             return
         except urllib.error.HTTPError:  # it answers, if only with "access denied"
             return

@@ -24,7 +24,7 @@ def test_a_rank_keeps_its_exit_code_and_what_it_wrote_though_a_thread_of_its_lib
     environment = {**os.environ, "WORLD_SIZE": "2"}
     ended = subprocess.run(
         [sys.executable, "-c", ENDING, str(closed)],
-        env=environment, capture_output=True, text=True, timeout=60, check=False,
+        env=environment, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert (ended.returncode, ended.stdout, ended.stderr) == (75, "written", "")
     assert closed.exists()

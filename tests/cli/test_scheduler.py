@@ -98,7 +98,7 @@ def test_a_stage_that_chains_share_is_made_once_and_never_twice_at_a_time(jobs, 
 
 
 def test_as_many_stages_run_at_a_time_as_there_are_slots_and_ingest_runs_alone(jobs, stages_do):
-    stages_do("time.sleep(0.3)")
+    stages_do("time.sleep(1)")
     schedule(jobs).run()
     running, most = set(), 0
     for word, stage, _, folder in events(jobs):
@@ -154,14 +154,14 @@ def test_stages_end_with_a_starter_that_is_killed(tmp_path: Path):
     )
     starter = subprocess.Popen([sys.executable, "-c", inner], cwd=REPOSITORY)
     ready = tmp_path / "ready"
-    for _ in range(600):
-        if ready.exists():
+    for _ in range(6000):
+        if ready.exists() and ready.read_text():
             break
         time.sleep(0.05)
     child = int(ready.read_text())
     starter.send_signal(signal.SIGKILL)
     starter.wait()
-    for _ in range(200):
+    for _ in range(6000):
         if (tmp_path / "stopped").exists():
             break
         time.sleep(0.05)

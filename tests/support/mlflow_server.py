@@ -47,7 +47,7 @@ class MlflowServer:
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=1):
+            with urllib.request.urlopen(f"{self.uri}/health", timeout=30):
                 return True
         except (urllib.error.URLError, OSError):
             return False

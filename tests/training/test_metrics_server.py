@@ -33,7 +33,7 @@ PATIENCE_SECONDS = 240
 
 def scrape(port: int | None) -> dict[str, float]:
     """Value by series, labels in braces as Prometheus writes them."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE_SECONDS) as answer:
         text = answer.read().decode()
     return {
         sample.name + "".join(f"{{{key}={value}}}" for key, value in sample.labels.items()): sample.value
