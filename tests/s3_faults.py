@@ -21,8 +21,8 @@ from yarl import URL
 from tests.s3_server import S3Server
 
 FAULTS = ("timeout", "slow-down", "reset", "truncated", "wrong-tag")
-CLIENT_TIMEOUT_SECONDS = 2
-"""How long the tests' S3 clients wait for bytes; a fault of kind `timeout` never sends any."""
+IMPATIENT_SECONDS, PATIENT_SECONDS = 5, 240
+"""How long the tests' S3 clients wait for bytes, where a fault of kind `timeout` sends none and where there is none."""
 _SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 _DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied.</Message></Error>"
 
@@ -41,7 +41,7 @@ class FaultyProxy:
         self._random = random.Random(seed)
 
     async def start(self) -> None:
-        self._session = aiohttp.ClientSession(auto_decompress=False, timeout=aiohttp.ClientTimeout(total=60))
+        self._session = aiohttp.ClientSession(auto_decompress=False, timeout=aiohttp.ClientTimeout(total=PATIENT_SECONDS))
         app = web.Application(client_max_size=2**30)
         app.router.add_route("*", "/{key:.*}", self._handle)
         # Not the access log: it formats a line for every request.
@@ -107,25 +107,28 @@ class FaultyProxy:
 
 
 @contextmanager
-def faulty_proxy(server: S3Server, *, rate: float = 0.1, seed: int = 0) -> Iterator[FaultyProxy]:
-    """The proxy, with this process and its children sent to it and told to be impatient."""
+def faulty_proxy(
+    server: S3Server, *, rate: float = 0.1, seed: int = 0, has_timeouts: bool | None = None
+) -> Iterator[FaultyProxy]:
+    """The proxy, with this process and its children sent to it; impatient where requests may hang."""
     proxy = FaultyProxy(server.endpoint, rate=rate, seed=seed)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    asyncio.run_coroutine_threadsafe(proxy.start(), loop).result(timeout=60)
-    impatient = {"config_kwargs": {"read_timeout": CLIENT_TIMEOUT_SECONDS, "retries": {"max_attempts": 0}}}
+    asyncio.run_coroutine_threadsafe(proxy.start(), loop).result(timeout=PATIENT_SECONDS)
+    seconds = IMPATIENT_SECONDS if (rate > 0 if has_timeouts is None else has_timeouts) else PATIENT_SECONDS
+    settings = {"config_kwargs": {"read_timeout": seconds, "retries": {"max_attempts": 0}}}
     try:
         with pytest.MonkeyPatch.context() as changes:
             changes.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
             # Read once, when fsspec is imported: here it is there already, in children it is not.
-            changes.setenv("FSSPEC_S3", json.dumps(impatient))
-            changes.setitem(fsspec.config.conf, "s3", impatient)
+            changes.setenv("FSSPEC_S3", json.dumps(settings))
+            changes.setitem(fsspec.config.conf, "s3", settings)
             fsspec.get_filesystem_class("s3").clear_instance_cache()
             yield proxy
     finally:
         fsspec.get_filesystem_class("s3").clear_instance_cache()
-        asyncio.run_coroutine_threadsafe(proxy.stop(), loop).result(timeout=60)
+        asyncio.run_coroutine_threadsafe(proxy.stop(), loop).result(timeout=PATIENT_SECONDS)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(timeout=60)
+        thread.join(timeout=PATIENT_SECONDS)
         loop.close()

@@ -29,7 +29,7 @@ RECORDED = ("pretrain.target={kind: recorded-actions, head: {kind: binned, bins:
         (("robot.source.record=videos",), r"finetune reads actions.*robot\.source\.record=demonstrations"),
         (
             ("robot.source={kind: videos, url: clips}", "finetune=null", "baselines={}"),
-            r"laq\.gate reads actions.*lerobot or rlds",
+            r"laq\.gate reads actions.*lerobot, rlds or hdf5",
         ),
         (("evaluate.simulator.scene.world=workshop",), r"another robot than .*robot\.source\.scene\.world=studio"),
         (("evaluate.simulator={kind: metaworld}",), r"kind=metaworld .*robot\.source\.kind=tabletop: set both"),

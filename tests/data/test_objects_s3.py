@@ -85,7 +85,7 @@ def test_broken_requests_change_nothing_that_training_sees(s3, bucket, local, sm
 def test_every_kind_of_broken_request_is_borne(s3, bucket, local, small_blocks, tmp_path, fault, monkeypatch):
     """The first and every third request for one shard."""
     turns = itertools.cycle([fault, None, None])
-    with faulty_proxy(s3, rate=0) as proxy:
+    with faulty_proxy(s3, rate=0, has_timeouts=fault == "timeout") as proxy:
         monkeypatch.setattr(proxy, "_fault", lambda path: next(turns) if path.endswith(SHARD) else None)
         found = dict(shard_episodes(Dataset.open(bucket, reads=reads(tmp_path)), 1))
         assert proxy.faults[fault] > 0

@@ -48,7 +48,7 @@ def test_the_smoke_run_makes_a_policy_with_its_success_numbers_and_a_report(stor
     assert "scripted oracle reaches" in first.stdout
     assert "success_rate" in first.stdout
     assert "scratch" in first.stdout
-    assert "hint: read the report with `lapactl report tabletop-smoke" in first.stderr
+    assert f"hint: read the report with `lapactl report {work / 'runs' / 'tabletop-smoke.yaml'}" in first.stderr
 
     results = {path: path.stat().st_mtime_ns for path in work.glob("*/result.json")}
     again: dict[str, Any] = json.loads(lapactl(*command, "--output", "json").stdout)

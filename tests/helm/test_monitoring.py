@@ -211,6 +211,7 @@ def test_dashboards_draw_only_what_is_exported():
             assert used and used <= exported, (name, used - exported)
 
 
+@pytest.mark.cluster
 def test_panels_queries_are_promql(promtool: str, tmp_path: Path):
     queries = [
         target["expr"] for board in dashboards().values() for panel in board["panels"] for target in panel["targets"]

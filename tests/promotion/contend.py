@@ -13,11 +13,11 @@ from lapa.tracking.ledger import PRODUCTION, Decision
 from lapa.tracking.registry import POLICY_MODEL, Registry
 
 CONTENDERS = 2
-PATIENCE_SECONDS = 300
+PATIENCE_SECONDS = 1200
 
 
 def main(uri: str, who: str, version: str, rounds: str, folder: str) -> None:
-    registry = Registry(uri, wait_seconds=120)
+    registry = Registry(uri, wait_seconds=600)
     for number in range(int(rounds)):
         meet(Path(folder), f"before-{number}", who)  # nobody looks before the last round is over
         base = ledger.head_of(ledger.settle(registry, POLICY_MODEL))

@@ -15,19 +15,21 @@ from lapa.tracking.registry import POLICY_MODEL, Registry
 from tests.tracking.conftest import template_store, work  # noqa: F401 (fixtures)
 
 ROUNDS = 4
+FEW_ROUNDS = 2
+"""On SQLite, where each takes seconds."""
 CONTEND = Path(__file__).with_name("contend.py")
 
 
-def race(uri: str, folder: Path) -> None:
+def race(uri: str, folder: Path, rounds: int) -> None:
     """Let two processes contend; of every round one must win, and the aliases must say what the ledger says."""
-    registry = Registry(uri, wait_seconds=120)
+    registry = Registry(uri, wait_seconds=600)
     for version in (1, 2):
         registry.register(POLICY_MODEL, "s3://bucket/policy", digest=f"d{version}", inputs={}, verify=lambda url: None)
     folder.mkdir()
     repository = CONTEND.parents[2]
     contenders = [
         subprocess.Popen(
-            [sys.executable, str(CONTEND), uri, who, str(version), str(ROUNDS), str(folder)],
+            [sys.executable, str(CONTEND), uri, who, str(version), str(rounds), str(folder)],
             stdout=subprocess.PIPE,
             text=True,
             cwd=repository,
@@ -35,9 +37,9 @@ def race(uri: str, folder: Path) -> None:
         )
         for who, version in (("ada", 1), ("bob", 2))
     ]
-    said = [contender.communicate(timeout=500)[0].split() for contender in contenders]
+    said = [contender.communicate(timeout=3000)[0].split() for contender in contenders]
     assert [contender.returncode for contender in contenders] == [0, 0]
-    assert [sorted(both) for both in zip(*said, strict=True)] == [["lost", "won"]] * ROUNDS
+    assert [sorted(both) for both in zip(*said, strict=True)] == [["lost", "won"]] * rounds
     ledger = read_ledger(registry, POLICY_MODEL)
     assert [entry.decision.who for entry in ledger] == ["ada" if ada == "won" else "bob" for ada in said[0]]
     assert all(entry.is_applied for entry in ledger)
@@ -45,7 +47,7 @@ def race(uri: str, folder: Path) -> None:
 
 
 def test_of_two_processes_on_one_store_exactly_one_wins_each_time(work: Path):  # noqa: F811
-    race(f"sqlite:///{work / 'mlflow.db'}", work / "race")
+    race(f"sqlite:///{work / 'mlflow.db'}", work / "race", FEW_ROUNDS)
 
 
 @pytest.fixture
@@ -59,4 +61,4 @@ def server(tmp_path: Path, template_store: Path) -> Iterator[MlflowServer]:  # n
 
 @pytest.mark.slow
 def test_of_two_processes_on_a_real_server_exactly_one_wins_each_time(server: MlflowServer, tmp_path: Path):
-    race(server.uri, tmp_path / "race")
+    race(server.uri, tmp_path / "race", ROUNDS)
