@@ -99,15 +99,15 @@ def _connect(namespaces: Namespaces) -> None:
     subprocess.run(["ip", "route", "replace", POD_NETWORK, "via", NODE_ADDRESS], check=True, capture_output=True)
 
 
-def _controllers() -> list[Path]:
-    """Hierarchies of cgroups v1."""
-    return [path for path in sorted(CGROUPS.iterdir()) if (path / "cgroup.procs").exists() and path.name != "unified"]
+def _hierarchies() -> list[Path]:
+    """Those of cgroups v1; also `unified`, where runc puts a container too if the machine has it beside them."""
+    return [path for path in sorted(CGROUPS.iterdir()) if (path / "cgroup.procs").exists()]
 
 
 def _make_cgroups() -> None:
     """The node's own, which may use the CPUs that this process may use."""
-    for controller in _controllers():
-        (controller / CGROUP).mkdir()
+    for hierarchy in _hierarchies():
+        (hierarchy / CGROUP).mkdir()
     cpus = ",".join(str(cpu) for cpu in sorted(os.sched_getaffinity(0)))
     own = CGROUPS / "cpuset" / CGROUP
     (own / "cpuset.cpus").write_text(cpus)
@@ -119,7 +119,7 @@ def _make_cgroups() -> None:
 def _remove_cgroups() -> None:
     """Once their processes are gone, which takes the kernel a moment."""
     deadline = time.monotonic() + END_SECONDS
-    for root in [controller / CGROUP for controller in _controllers()]:
+    for root in [hierarchy / CGROUP for hierarchy in _hierarchies()]:
         for folder in [*(folder for folder, _, _ in os.walk(root, topdown=False))]:
             while True:
                 try:
