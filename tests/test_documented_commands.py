@@ -21,7 +21,7 @@ DOCUMENTS = [
     ROOT / "CONTRIBUTING.md",
     *sorted(path for path in (ROOT / "docs").rglob("*.md") if path != REFERENCE),
 ]
-GROUPS = ("config", "data", "models", "bench", "analyze", "jobs")
+GROUPS = ("config", "data", "models", "bench", "analyze", "jobs", "deploy")
 
 
 def shown_commands() -> list[str]:

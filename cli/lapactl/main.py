@@ -14,6 +14,7 @@ from lapactl import (
     compare,
     config,
     data,
+    deploy,
     doctor,
     export,
     jobs,
@@ -50,6 +51,7 @@ app.add_typer(analyze.app, name="analyze")
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
+app.add_typer(deploy.app, name="deploy")
 app.add_typer(jobs.app, name="jobs")
 
 
