@@ -4,7 +4,8 @@ from typing import Annotated, Literal, assert_never
 
 from pydantic import Field, model_validator
 
-from lapa.config.base import Config, runtime
+from lapa.config.base import Config, added, runtime
+from lapa.config.conventions import Conventions
 from lapa.config.metaworld import METAWORLD_TASKS, MetaWorldCamera, MetaWorldTask
 from lapa.config.sources import (
     Hdf5Source,
@@ -154,6 +155,8 @@ class IngestConfig(Config):
 
     kind: Literal["ingest"] = "ingest"
     source: SourceConfig
+    conventions: Conventions | None = added(None)
+    """What the source's numbers mean, where it does not say so itself; what is given here goes before what it says."""
     image_size: int = Field(256, ge=16, multiple_of=2)
     """Frames are stored as squares of this side, in pixels."""
     resize: Literal["crop", "squash"] = "crop"

@@ -3,12 +3,13 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
 from lapa import files
+from lapa.config.conventions import Conventions
 from lapa.data.video import VideoData
 from lapa.errors import SourceError
 from lapa.types.episodes import Episode
@@ -39,6 +40,15 @@ class SourceReader(Protocol):
     def read(self, item: SourceItem) -> Iterator[Episode | SourceError]:
         """Episodes of one item. An error is yielded for a record that is damaged where the next ones are
         not, and raised where nothing further can be read."""
+        ...
+
+
+@runtime_checkable
+class KnowsConventions(Protocol):
+    """A reader whose format, or a table of known datasets, tells what the numbers mean."""
+
+    def conventions(self) -> Conventions:
+        """What is known; called once, before anything is read."""
         ...
 
 
