@@ -6,16 +6,19 @@ from lapa_k8s.control import cancel, removable, remove, set_suspended
 from lapa_k8s.pipeline_progress import cancel_pipeline, is_pipeline, unfinished_stages
 from lapa_k8s.records import find_job
 from lapactl.jobs_target import Target
+from lapactl.jobs_tracking import withdrawn
 from lapactl.output import Output
 
 
 def cancel_job(out: Output, target: Target, name: str, *, is_sure: bool) -> None:
-    if is_pipeline(find_job(target.cluster, target.namespace, name)):
+    job = find_job(target.cluster, target.namespace, name)
+    if is_pipeline(job):
         _cancel_pipeline(out, target, name, is_sure=is_sure)
         return
     if not is_sure:
         typer.confirm(f"Stop job '{name}' in namespace '{target.namespace}' and remove it?", abort=True, err=True)
-    job = cancel(target.cluster, target.namespace, name)
+    with withdrawn(out, target, job):
+        cancel(target.cluster, target.namespace, name)
     out.record({"job": name, "kind": job["kind"], "namespace": target.namespace, "deleted": True})
     out.hint("its ranks save before they stop; the same `lapactl submit` goes on from there")
 
@@ -47,7 +50,8 @@ def collect_garbage(out: Output, target: Target, *, older_than_seconds: int, is_
             out.say(f"{row['kind']}/{row['name']}")
         typer.confirm(f"Remove these {len(rows)}?", abort=True, err=True)
     for item in found:
-        remove(target.cluster, target.namespace, item)
+        with withdrawn(out, target, item):
+            remove(target.cluster, target.namespace, item)
     out.rows(rows, columns=["kind", "name"])
     if not rows:
         out.hint("nothing to remove")

@@ -16,12 +16,18 @@ class Target(NamedTuple):
 
     cluster: Cluster
     namespace: str
+    tracking_uri: str | None
+    """The MLflow server of its jobs, as the profile names it."""
 
 
 def connect(profile: str | None, namespace: str | None) -> Target:
     flags = [Flag("--namespace", "cluster.namespace", namespace)] if namespace else []
     settings = resolve_cluster(profile, flags=flags).profile
-    return Target(Cluster.connect(settings.context), settings.namespace or context_namespace(settings.context))
+    return Target(
+        Cluster.connect(settings.context),
+        settings.namespace or context_namespace(settings.context),
+        settings.tracking.uri,
+    )
 
 
 def seconds_of(text: str | None) -> int | None:

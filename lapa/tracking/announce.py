@@ -60,8 +60,13 @@ def announce_run(
 
 
 def withdraw_run(config: TrackingConfig, *, work_url: str, run_id: str) -> None:
-    """Take back a run whose stage was not started after all. Raises TrackingError."""
+    """End a run that still waits for its stage, as killed. One whose stage has started is that stage's to end.
+
+    Raises TrackingError when the server refuses or does not answer, MissingDependency without mlflow.
+    """
+    client = open_client(tracking_uri(config, work_url))
     try:
-        open_client(tracking_uri(config, work_url)).set_terminated(run_id, "KILLED")
-    except Exception as error:
+        if client.get_run(run_id).info.status == "SCHEDULED":
+            client.set_terminated(run_id, "KILLED")
+    except Exception as error:  # a client raises what its transport raises
         raise TrackingError(f"run {run_id} could not be closed: {brief(error)}") from error

@@ -8,6 +8,9 @@ import pytest
 from cluster_objects import NAME, event, job, pending_pod, pod, workload
 from fake_api import FakeApi, running_fake_api, status
 
+from lapa.config.load import dump_run, load_run
+from lapa.config.run import TrackingConfig
+from lapa.errors import TrackingError
 from lapa_k8s.client import Cluster
 from lapa_k8s.names import JOB_LABEL, MANAGED_LABELS, QUEUE_LABEL
 from lapa_k8s.parts import Scheduling
@@ -136,6 +139,45 @@ def test_cancelling_asks_first(lapactl, fake_api):
     assert f"{JOBS}/{NAME}" in fake_api.objects
     assert lapactl("jobs", "cancel", NAME, "--yes").exit_code == 0
     assert f"{JOBS}/{NAME}" not in fake_api.objects
+
+
+@pytest.fixture
+def withdrawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Runs that a server was asked to close, and the server; the real one is met in tests/tracking."""
+    found: list[tuple[str, str]] = []
+
+    def withdraw(config: TrackingConfig, *, work_url: str, run_id: str) -> None:
+        if config.uri == "http://away":
+            raise TrackingError(f"run {run_id} could not be closed: no answer")
+        found.append((run_id, str(config.uri)))
+
+    monkeypatch.setattr("lapactl.jobs_tracking.withdraw_run", withdraw)
+    return found
+
+
+def put_announced(api: FakeApi, uri: str | None) -> None:
+    """A job whose run is open in MLflow, and its configuration."""
+    put_job(api, tracking_run_id="run-1")
+    run = load_run("tabletop-smoke", [f"tracking.uri={uri}"] if uri else [])
+    api.put(f"{CONFIGS}/{NAME}", {"kind": "ConfigMap", "data": {"run.yaml": dump_run(run)}})
+
+
+def test_a_cancelled_job_s_run_ends_in_mlflow(lapactl, fake_api, withdrawn):
+    put_announced(fake_api, "http://mlflow")
+    assert lapactl("jobs", "cancel", NAME, "--yes").exit_code == 0
+    assert withdrawn == [("run-1", "http://mlflow")]
+
+
+@pytest.mark.parametrize(("uri", "reason"), [("http://away", "no answer"), (None, "cannot read configmaps")])
+def test_a_job_is_cancelled_though_its_run_cannot_be_closed_which_is_said(lapactl, fake_api, withdrawn, uri, reason):
+    put_announced(fake_api, uri)
+    if uri is None:
+        del fake_api.objects[f"{CONFIGS}/{NAME}"]
+    result = lapactl("jobs", "cancel", NAME, "--yes")
+    assert result.exit_code == 0
+    assert f"{JOBS}/{NAME}" not in fake_api.objects
+    assert "run-1 as scheduled" in result.stderr
+    assert reason in result.stderr
 
 
 def test_suspending_and_resuming_change_the_job(lapactl, fake_api):

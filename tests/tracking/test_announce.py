@@ -46,6 +46,15 @@ def test_a_run_whose_job_was_refused_is_closed(work: Path):
     assert open_client(str(config.uri)).get_run(ahead.run_id).info.status == "KILLED"
 
 
+def test_a_run_whose_stage_has_started_is_left_to_the_stage(work: Path):
+    config = TrackingConfig(uri=f"sqlite:///{work / 'mlflow.db'}")
+    ahead = announce(config, work)
+    client = open_client(str(config.uri))
+    client.update_run(ahead.run_id, status="RUNNING")
+    withdraw_run(config, work_url=str(work), run_id=ahead.run_id)
+    assert client.get_run(ahead.run_id).info.status == "RUNNING"
+
+
 def test_a_server_that_is_away_is_one_clear_error(work: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(TrackingError, match=r"127\.0\.0\.1:9"):
