@@ -88,10 +88,14 @@ class Cluster:
         query = _query(fieldManager="lapactl")
         return self._json("PATCH", path, query=query, body=change, content_type="application/merge-patch+json")
 
-    def delete(self, kind: Kind, namespace: str, name: str) -> None:
-        """Its dependents go after it. An object that is gone is no error."""
+    def delete(self, kind: Kind, namespace: str, name: str, *, version: str | None = None) -> None:
+        """Its dependents go after it. An object that is gone is no error.
+
+        With the version that the caller read, Overtaken where somebody changed the object since then.
+        """
+        body = {"preconditions": {"resourceVersion": version}} if version else None
         try:
-            self._json("DELETE", kind.path(namespace, name), query={"propagationPolicy": "Background"})
+            self._json("DELETE", kind.path(namespace, name), query={"propagationPolicy": "Background"}, body=body)
         except NotFound:
             return
 
@@ -114,7 +118,8 @@ class Cluster:
     def watch(
         self, kind: Kind, namespace: str, name: str, *, version: str, seconds: int
     ) -> Iterator[tuple[str, Manifest]]:
-        """An object's changes since a version, as (ADDED, MODIFIED or DELETED, object), for at most some seconds.
+        """An object's changes since a version, as (ADDED, MODIFIED or DELETED, object), for at most some seconds;
+        without a version from now on, with the object as it is for a start.
 
         Raises StreamExpired where the version is too old.
         """

@@ -195,15 +195,27 @@ def wait_for_end(
 
 
 def _sleep_until_change(cluster: Cluster, job: Manifest, seconds: float) -> None:
+    """Until the job is another than this, or the time is over.
+
+    A server forgets versions: all from before its start, and those that etcd compacted, minutes old. Without a
+    version it first tells the object as it is. Where no watch stays open at all, the job is looked at now and then.
+    """
+    deadline = time.monotonic() + seconds
     metadata = job["metadata"]
-    try:
-        changes = cluster.watch(
-            kind_of(job), metadata["namespace"], metadata["name"],
-            version=str(metadata["resourceVersion"]), seconds=max(round(seconds), 1),
-        )  # fmt: skip
-        next(iter(changes), None)
-    except (StreamExpired, ClusterUnreachable):  # the job is read anew in either case
-        time.sleep(1)
+    known = str(metadata["resourceVersion"])
+    for version in (known, ""):
+        try:
+            changes = cluster.watch(
+                kind_of(job), metadata["namespace"], metadata["name"], version=version, seconds=max(round(seconds), 1)
+            )
+            if any((seen.get("metadata") or {}).get("resourceVersion") != known for _, seen in changes):
+                return
+            break
+        except StreamExpired:
+            continue
+        except ClusterUnreachable:
+            break
+    time.sleep(max(min(POLL_SECONDS, deadline - time.monotonic()), 0))
 
 
 def _current(cluster: Cluster, namespace: str, name: str) -> tuple[Manifest, JobState]:

@@ -187,15 +187,41 @@ def test_waiting_tells_failure_and_lost_patience_apart(fake_api: FakeApi, cluste
         wait_for_end(cluster, "team", NAME)
 
 
-def test_a_watch_whose_version_is_gone_looks_again(fake_api: FakeApi, cluster: Cluster):
+def test_a_watch_whose_version_is_gone_starts_from_now(fake_api: FakeApi, cluster: Cluster):
     put_job(fake_api)
-    gone = [status(410, "Expired", "too old resource version")]
+    watched = threading.Event()
 
     def expire(_method: str, _path: str, query: dict[str, str]):
         if "watch" not in query:
             return None
+        if "resourceVersion" in query:
+            return status(410, "Expired", "too old resource version")
+        watched.set()
+        return None
+
+    def succeed() -> None:
+        watched.wait(timeout=60)
         put_job(fake_api, Succeeded="done")
-        return gone[0]
 
     fake_api.rules.append(expire)
+    threading.Thread(target=succeed).start()
     assert wait_for_end(cluster, "team", NAME).state is State.SUCCEEDED
+    watches = [query.get("resourceVersion") for _, _, query in fake_api.requests if "watch" in query]
+    assert [bool(version) for version in watches] == [True, False]
+
+
+def test_a_server_that_keeps_no_watch_open_is_not_asked_without_pause(fake_api: FakeApi, cluster: Cluster):
+    put_job(fake_api)
+    watches: list[float] = []
+
+    def close(_method: str, _path: str, query: dict[str, str]):
+        if "watch" not in query:
+            return None
+        watches.append(time.monotonic())
+        if len(watches) == 3:
+            put_job(fake_api, Succeeded="done")
+        return 200, ""
+
+    fake_api.rules.append(close)
+    assert wait_for_end(cluster, "team", NAME).state is State.SUCCEEDED
+    assert watches[2] - watches[0] >= 2 * following.POLL_SECONDS

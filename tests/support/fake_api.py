@@ -117,12 +117,16 @@ class FakeApi:
         return 200, "".join(f"{line}\n" for line in lines if line[: len(since)] >= since)
 
     def _watch(self, path: str, query: dict[str, str]) -> Answer:
-        """One change, or none in the time given; a real server goes on after the first."""
+        """One change, or none in the time given; a real server goes on after the first.
+
+        Without a version, a real one begins with the object as it is.
+        """
         target = f"{path}/{query['fieldSelector'].removeprefix('metadata.name=')}"
         deadline = time.monotonic() + int(query["timeoutSeconds"])
+        since = int(query.get("resourceVersion") or self.version)
         while time.monotonic() < deadline:
             item = self.objects.get(target)
-            if item is None or int(item["metadata"]["resourceVersion"]) > int(query["resourceVersion"]):
+            if item is None or int(item["metadata"]["resourceVersion"]) > since:
                 change = {"type": "DELETED", "object": {}} if item is None else {"type": "MODIFIED", "object": item}
                 return 200, json.dumps(change) + "\n"
             time.sleep(0.02)
