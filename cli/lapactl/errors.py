@@ -4,7 +4,7 @@
 |---|---|---|
 | 0 | | done |
 | 1 - 11 | `lapa.errors` | the library's tree; 2 is also a usage error |
-| 20 - 30 | `lapa_k8s.errors` | the cluster's tree, drawn there with its codes |
+| 20 - 32 | `lapa_k8s.errors` | the cluster's tree, drawn there with its codes |
 | 70 | here | a defect of ours (`EX_SOFTWARE`) |
 | 75 | a stage | stopped, its step saved: run the same command again (`EX_TEMPFAIL`) |
 | 130 | here | stopped by the user |

@@ -11,6 +11,8 @@
     ├── JobFailed                 28  the job that was waited for failed
     ├── JobVanished               29  the job that was waited for or followed was deleted
     ├── WaitedTooLong             30  the job did not end in the time given
+    ├── Overtaken                 31  somebody else changed the object in between (409 Conflict)
+    ├── RolloutFailed             32  a new version never became ready; what ran still runs
     └── ClientMissing              8  the package `kubernetes` is not installed
 
 A message carries the value, the rule and the next move. Each class names the exit code `lapactl` ends with.
@@ -81,6 +83,18 @@ class WaitedTooLong(ClusterError):
     """The job did not end in the time given."""
 
     exit_code = 30
+
+
+class Overtaken(ClusterError):
+    """Somebody else changed the object in between, so nothing was changed."""
+
+    exit_code = 31
+
+
+class RolloutFailed(ClusterError):
+    """A new version never became ready; what ran still runs."""
+
+    exit_code = 32
 
 
 class ClientMissing(ClusterError):

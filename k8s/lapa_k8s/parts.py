@@ -150,6 +150,8 @@ class Images(Spec):
 
     train: str = Field("lapa-train:0.1.0", min_length=1)
     """By digest (`registry/lapa-train@sha256:…`) a restart runs what the first start ran."""
+    serve: str = Field("lapa-serve:0.1.0", min_length=1)
+    """What policy servers run; by digest for the same reason."""
     pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     pull_secrets: tuple[ObjectName, ...] = ()
 

@@ -20,6 +20,7 @@ from lapa_k8s.parts import (
     Tracking,
 )
 from lapa_k8s.secrets import refuse_secret_variables, refuse_secrets, texts_of
+from lapa_k8s.serving import Serving
 from lapa_k8s.spec import RuntimeRef
 
 
@@ -45,6 +46,8 @@ class ClusterProfile(Spec):
     restarts: Restarts = Restarts()
     network: Network = Network()
     security: Security = Security()
+    serving: Serving = Serving()
+    """How `lapactl deploy` runs policies."""
     service_account: ObjectName | None = None
     """The pods' ServiceAccount: the place of cloud identity for S3. The namespace's default when null."""
     pipeline_service_account: ObjectName = "lapa-pipeline"

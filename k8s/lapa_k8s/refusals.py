@@ -12,14 +12,16 @@ from lapa_k8s.errors import (
     ManifestRefused,
     NameTaken,
     NotFound,
+    Overtaken,
     QuotaExceeded,
 )
-from lapa_k8s.kinds import JOB, PYTORCHJOB, TRAINJOB
+from lapa_k8s.kinds import DEPLOYMENT, INFERENCE_SERVICE, JOB, PYTORCHJOB, SERVICE, TRAINJOB
 
 INSTALL = {
     PYTORCHJOB.plural: "ask the platform team for Kubeflow's training-operator v1.9, or use --operator trainjob",
     TRAINJOB.plural: "ask the platform team for Kubeflow Trainer 2.2 or later, or use --operator pytorchjob",
     JOB.plural: "the server is not a Kubernetes cluster that runs jobs",
+    INFERENCE_SERVICE.plural: "ask the platform team for KServe, or use --target kubernetes",
 }
 
 _NOISE = re.compile(r"^\w+\(.*?\): |Failed to establish a new connection: |\[Errno -?\d+\] ")
@@ -69,7 +71,7 @@ def refusal(asked: Asked, code: int, body: str) -> ClusterError:
                 "one failed. Log in again; `kubectl get pods` shows what that program says"
             )
         case 403:
-            role = "lapa-executor" if asked.path.endswith("/exec") else "lapa-submitter"
+            role = _role_for(asked)
             return AccessDenied(
                 f"you may not {asked.words}: {message}. Ask the platform team for the role {role} there, "
                 "or choose another --namespace"
@@ -78,10 +80,22 @@ def refusal(asked: Asked, code: int, body: str) -> ClusterError:
             return _missing(asked, status, message)
         case 409 if reason == "AlreadyExists":
             return NameTaken(f"cannot {asked.words}: the name is taken. Add --new for a name of its own")
+        case 409 if reason == "Conflict":
+            return Overtaken(
+                f"cannot {asked.words}: somebody else changed it in between. Nothing was changed; look again"
+            )
         case 400 | 422:
             return ManifestRefused(f"the cluster finds the manifest invalid: {message}")
         case _:
             return ClusterError(f"the cluster refused to {asked.words} ({code} {reason}): {message}. Try again later")
+
+
+def _role_for(asked: Asked) -> str:
+    """The chart's role that may do it."""
+    if asked.path.endswith("/exec"):
+        return "lapa-executor"
+    served = (DEPLOYMENT.plural, SERVICE.plural, INFERENCE_SERVICE.plural)
+    return "lapa-deployer" if any(f"/{plural}" in asked.path for plural in served) else "lapa-submitter"
 
 
 def unreachable(host: str, why: object) -> ClusterUnreachable:

@@ -1,6 +1,6 @@
 """One job: everything that decides its manifests, and nothing else."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -28,6 +28,10 @@ ONE_PROCESS_STAGES: tuple[Stage, ...] = ("ingest", "evaluate")
 CPU_STAGES: tuple[Stage, ...] = ("ingest",)
 TRAINING_STAGES: tuple[Stage, ...] = ("laq", "pretrain", "finetune")
 """Stages whose pods Prometheus reads."""
+
+
+NOT_CONTENT: Any = {"tracking_run_id": True, "attempt": True, "images": {"serve"}}
+"""What a job does not do differently for."""
 
 
 class RuntimeRef(Spec):
@@ -111,7 +115,7 @@ class JobSpec(Spec):
     @property
     def content(self) -> str:
         """Hash of what the job does; equal submissions have equal ones."""
-        return content_hash(self.model_dump(mode="json", exclude={"tracking_run_id", "attempt"}))
+        return content_hash(self.model_dump(mode="json", exclude=NOT_CONTENT))
 
     @property
     def name(self) -> str:

@@ -1,6 +1,7 @@
 """Variables of the container."""
 
 from lapa_k8s.base import Manifest
+from lapa_k8s.parts import ObjectStore
 from lapa_k8s.rendering.paths import HOME, SCRATCH
 from lapa_k8s.spec import ONE_PROCESS_STAGES, TRAINING_STAGES, JobSpec
 
@@ -16,9 +17,9 @@ def environment(spec: JobSpec) -> list[Manifest]:
     plain = {
         # The v1 operator sets this itself, and a name twice is refused by server-side apply.
         **({} if spec.operator == "pytorchjob" else {"PYTHONUNBUFFERED": "1"}),
-        **_folders(),
+        **writable_folders(),
         **_shard_cache(spec),
-        **_storage(spec),
+        **store_variables(spec.storage),
         **_tracking(spec),
         **(_launcher(spec) if spec.stage not in ONE_PROCESS_STAGES else {}),
         **({"LAPA_METRICS_PORT": str(METRICS_PORT)} if spec.stage in TRAINING_STAGES else {}),
@@ -33,17 +34,17 @@ def environment(spec: JobSpec) -> list[Manifest]:
     return [
         *({"name": name, "value": value} for name, value in plain.items() if name not in referenced),
         *(
-            {"name": name, "valueFrom": {"secretKeyRef": _key(secret, key, is_needed=needed)}}
+            {"name": name, "valueFrom": {"secretKeyRef": secret_key(secret, key, is_needed=needed)}}
             for name, (secret, key, needed) in referenced.items()
         ),
     ]
 
 
-def _key(secret: str | None, key: str, *, is_needed: bool) -> Manifest:
+def secret_key(secret: str | None, key: str, *, is_needed: bool) -> Manifest:
     return {"name": secret, "key": key, **({} if is_needed else {"optional": True})}
 
 
-def _folders() -> dict[str, str]:
+def writable_folders() -> dict[str, str]:
     """Everything that programs like to write outside a read-only root; compiled code and downloads outlive restarts."""
     return {
         "HOME": HOME,
@@ -69,15 +70,15 @@ def _shard_cache(spec: JobSpec) -> dict[str, str]:
     }
 
 
-def _storage(spec: JobSpec) -> dict[str, str]:
+def store_variables(storage: ObjectStore) -> dict[str, str]:
     found = {}
-    if spec.storage.endpoint_url:
-        found["AWS_ENDPOINT_URL"] = spec.storage.endpoint_url
+    if storage.endpoint_url:
+        found["AWS_ENDPOINT_URL"] = storage.endpoint_url
         # boto3 since 1.36 sends checksums of a kind that some S3 servers refuse; AWS itself understands them.
         found["AWS_REQUEST_CHECKSUM_CALCULATION"] = "when_required"
         found["AWS_RESPONSE_CHECKSUM_VALIDATION"] = "when_required"
-    if spec.storage.region:
-        found["AWS_REGION"] = spec.storage.region
+    if storage.region:
+        found["AWS_REGION"] = storage.region
     return found
 
 
