@@ -29,7 +29,7 @@ RUN --mount=type=secret,id=pip-conf,target=/etc/pip.conf --mount=type=secret,id=
 # What training and talking to a cluster need, in the locked versions; a package that the lock does not know would come
 # in a version that nobody chose, so it ends the build.
 RUN --mount=type=secret,id=pip-conf,target=/etc/pip.conf --mount=type=secret,id=ca \
-    python dependencies.py wanted train cluster > wanted.txt \
+    python dependencies.py wanted train cluster client > wanted.txt \
     && pip install --constraint requirements.lock --requirement wanted.txt \
     && pip check \
     && python dependencies.py check

@@ -17,6 +17,7 @@ from lapactl.output import Output
 from lapactl.submit_estimate import Estimate, estimate, say_estimate
 from lapactl.submit_inputs import check_inputs
 from lapactl.submit_job import PlannedJob, Request, plan_job
+from lapactl.submit_policy import pin_policy
 from lapactl.submit_settings import Flag, Settings, resolve_settings
 from lapactl.submit_tracking import announced
 
@@ -42,6 +43,8 @@ class Wishes:
 
 def submit_stage(out: Output, request: Request, wishes: Wishes) -> None:
     settings = resolve_settings(wishes.source, cluster=wishes.cluster, overrides=wishes.overrides, flags=wishes.flags)
+    if request.stage == "evaluate":
+        settings = pin_policy(out, settings, is_offline=wishes.dry_run == "client")
     if wishes.is_new:
         request = replace(request, attempt=secrets.token_hex(2))
     if wishes.dry_run == "client":

@@ -10,6 +10,7 @@ from lapa.tracking.announce import AnnouncedRun, announce_run, withdraw_run
 from lapa_k8s.spec import JobSpec
 from lapactl.errors import is_about_storage
 from lapactl.output import Output
+from lapactl.submit_policy import judges_server
 
 
 @contextmanager
@@ -31,7 +32,8 @@ def announced(out: Output, run: RunConfig, spec: JobSpec) -> Iterator[AnnouncedR
 
 
 def _open(out: Output, config: TrackingConfig, run: RunConfig, spec: JobSpec) -> AnnouncedRun | None:
-    if not run.tracking.enabled:
+    # The fingerprint of what a server serves is not known here.
+    if not run.tracking.enabled or (spec.stage == "evaluate" and judges_server(run)):
         return None
     try:
         return announce_run(

@@ -221,6 +221,19 @@ SimulatorConfig = Annotated[TabletopEvaluation | MetaWorldEvaluation, Field(disc
 class EvaluateConfig(Config):
     """Stage `evaluate`: how good the policy is, with intervals."""
 
+    policy: str | None = runtime(None, min_length=1)
+    """Judge another policy than the one that `finetune` makes: a registered version (`NAME/3`, `NAME@candidate`), a
+    bundle's URL, or a running server (`ws://…`, `http://…`). Its digest names the result; the registered version
+    with that digest gets it."""
     simulator: SimulatorConfig | None = None
     """Closed-loop success; held-out action error alone when null."""
     confidence: float = Field(0.95, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _another_policy_needs_a_simulator(self) -> "EvaluateConfig":
+        if self.policy is not None and self.simulator is None:
+            raise ValueError(
+                f"evaluate.policy={self.policy} is judged in closed loop, and evaluate.simulator is null: set "
+                "evaluate.simulator.kind, or judge the run's own policy on held-out actions (evaluate.policy=null)"
+            )
+        return self

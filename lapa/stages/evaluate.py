@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from typing import Any
@@ -14,16 +15,23 @@ from lapa.config.run import RunConfig
 from lapa.config.stages import EvaluateConfig, FinetuneConfig, SimulatorConfig
 from lapa.data.dataset import Dataset
 from lapa.envs.build import build_simulator
-from lapa.envs.evaluation import evaluate_in_processes, expert_results
+from lapa.envs.evaluation import PolicyFactory, evaluate_in_processes, expert_results
 from lapa.envs.film import contact_sheet, episode_video, video_name
 from lapa.envs.results import EpisodeResults
-from lapa.errors import ConfigError
+from lapa.errors import ConfigError, PolicyError
 from lapa.policy.bundle import load_bundle
 from lapa.policy.held_out import held_out_error
 from lapa.policy.policy import Policy
 from lapa.stages.context import Stage, open_stage
-from lapa.stages.results import Artifact
-from lapa.tracking.evidence import OUTCOMES_ARTIFACT, OUTCOMES_FILE, evaluation_of, evaluation_tags
+from lapa.stages.evaluated import JudgedPolicy, find_judged, open_registry, pinned, server_token
+from lapa.stages.results import RESULT_FILE, Artifact
+from lapa.tracking.evidence import (
+    OUTCOMES_ARTIFACT,
+    OUTCOMES_FILE,
+    attach_evaluation,
+    evaluation_of,
+    evaluation_tags,
+)
 from lapa.tracking.registry import POLICY_MODEL
 from lapa.types.episodes import ActionChunk
 
@@ -33,31 +41,62 @@ SHOWN_EPISODES = 12
 
 
 def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
-    """Drive the simulator with the policy, compare held-out actions, write both down."""
+    """Drive the simulator with the policy, compare held-out actions, write both down.
+
+    Of a policy that the run did not make, held-out episodes are not known: it is judged in closed loop alone.
+    """
     config, finetune = run.evaluate, run.finetune
-    if config is None or finetune is None:
+    if config is None or (finetune is None and config.policy is None):
         raise ConfigError("this run has no evaluate or no finetune stage; remove the null or choose another run")
-    with open_stage(run, "evaluate") as stage:
-        dataset = Dataset.open(stage.inputs["robot"].url, reads=run.reads)
-        stage.progress("held-out actions")
-        # Not kept: the closed loop loads policies of its own, and an accelerator may hold no second one.
-        metrics, messages = held_out_numbers(load_bundle(stage.inputs["policy"].url), dataset, finetune)
-        evidence: dict[str, str] = {}
+    with open_stage(pinned(run), "evaluate") as stage:
+        metrics, messages, evidence = {}, [], dict[str, str]()
+        if config.policy is None:
+            assert finetune is not None
+            dataset = Dataset.open(stage.inputs["robot"].url, reads=run.reads)
+            stage.progress("held-out actions")
+            # Not kept: the closed loop loads policies of its own, and an accelerator may hold no second one.
+            metrics, messages = held_out_numbers(load_bundle(stage.inputs["policy"].url), dataset, finetune)
+            contender = _own_policy(stage.inputs["policy"].url, dataset)
+        else:
+            contender = _other_policy(find_judged(stage.run), stage.inputs["policy"], config.simulator)
         if config.simulator is not None:
-            closed_loop, verdict = _closed_loop(stage, dataset, config, config.simulator)
+            closed_loop, verdict = _closed_loop(stage, contender, config, config.simulator)
             metrics |= closed_loop
             messages.append(verdict)
             evidence = evidence_of(stage)
         stage.tracker.log_metrics(metrics, step=0)
-        report = files.join(stage.folder, "evaluation.json")
-        files.write_json(report, {"metrics": metrics, "messages": messages})
-        artifact = Artifact(url=report, digest=files.digest(files.read_bytes(report)))
-        stage.finish(
-            outputs={"report": artifact},
-            metrics=metrics,
-            messages=messages,
-            registered=stage.register(POLICY_MODEL, stage.inputs["policy"], metrics, evidence=evidence),
+        _finish(stage, metrics, messages, evidence)
+
+
+def _finish(stage: Stage, metrics: dict[str, float], messages: list[str], evidence: Mapping[str, str]) -> None:
+    """Attach the evaluation to the policy where it is registered, and complete the stage."""
+    report = files.join(stage.folder, "evaluation.json")
+    files.write_json(report, {"metrics": metrics, "messages": messages})
+    registered = _attach(stage, metrics, messages, evidence)
+    artifact = Artifact(url=report, digest=files.digest(files.read_bytes(report)))
+    stage.finish(outputs={"report": artifact}, metrics=metrics, messages=messages, registered=registered)
+
+
+def _attach(
+    stage: Stage, metrics: Mapping[str, float], messages: list[str], evidence: Mapping[str, str]
+) -> dict[str, Any]:
+    """On every registered version that holds the policy; the run's own may not have reached the registry yet."""
+    policy, is_own = stage.inputs["policy"], "robot" in stage.inputs
+    registered = stage.register(POLICY_MODEL, policy, metrics, evidence=evidence) if is_own else {}
+    is_away = is_own and registered.get("version") is None
+    if not stage.run.tracking.enabled or not evidence or is_away:
+        return registered
+    found = attach_evaluation(open_registry(stage.run), policy.digest, metrics=metrics, evidence=evidence)
+    if is_own:
+        return registered
+    if not found:
+        messages.append(
+            f"No registered version has the digest {policy.digest[:12]}…, so no gate reads this; "
+            "register the policy with `lapactl export`, and evaluate again."
         )
+        return {}
+    messages.append(f"attached to {', '.join(f'{version.name}/{version.version}' for version in found)}")
+    return {"model": found[0].name, "version": found[0].version}
 
 
 def held_out_numbers(policy: Policy, dataset: Dataset, finetune: FinetuneConfig) -> tuple[dict[str, float], list[str]]:
@@ -94,29 +133,62 @@ def _loaded(url: str) -> Policy:
     return load_bundle(url)
 
 
-def _closed_loop(
-    stage: Stage, dataset: Dataset, config: EvaluateConfig, settings: SimulatorConfig
-) -> tuple[dict[str, float], str]:
-    simulator = build_simulator(settings, image_size=dataset.info.image_size)
+@lru_cache(maxsize=1)
+def _asking(url: str, digest: str, has_proprioception: bool, action_names: tuple[str, ...]) -> Callable[..., Any]:
+    """One set of connections for each process."""
+    from lapa.envs.served import ServedPolicy  # websockets: an optional dependency
 
-    def progress(done: int) -> None:
-        stage.progress("closed loop", step=done, unit="episodes", steps=simulator.num_episodes)
-
-    progress(0)
-    results = evaluate_in_processes(
-        partial(policy_for_shard, stage.inputs["policy"].url),
-        simulator,
-        film=shown_episodes(simulator.num_episodes),
-        progress=progress,
-        # An accelerator is shared by no two processes.
-        workers=1 if torch.cuda.is_available() else None,
+    return ServedPolicy(
+        url, digest=digest, has_proprioception=has_proprioception, action_names=action_names, token=server_token()
     )
-    _show(stage, results, simulator.fps)
-    expert = expert_results(simulator)
-    summary, ceiling = results.summary(config.confidence), expert.summary(config.confidence)
-    benchmark = {**result_settings(settings), "image_size": dataset.info.image_size}
-    outcomes = {"policy": summary, "oracle": ceiling, "benchmark": benchmark}
-    files.write_json(files.join(stage.folder, OUTCOMES_FILE), outcomes)
+
+
+def served_policy_for_shard(
+    url: str, digest: str, has_proprioception: bool, action_names: tuple[str, ...], shard: int
+) -> Callable[..., Sequence[ActionChunk]]:
+    """What robots get from a running server. Policies that draw noise draw the server's, which no shard can set."""
+    return _asking(url, digest, has_proprioception, action_names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Contender:
+    """Who drives the simulator."""
+
+    factory: PolicyFactory
+    image_size: int
+    through: str = ""
+    """The server that answers; empty where the bundle is loaded here."""
+    shares_device: bool = True
+    """Whether it takes this machine's accelerator, which two processes never share."""
+
+
+def _own_policy(url: str, dataset: Dataset) -> _Contender:
+    return _Contender(factory=partial(policy_for_shard, url), image_size=dataset.info.image_size)
+
+
+def _other_policy(found: JudgedPolicy, judged: Artifact, simulator: SimulatorConfig | None) -> _Contender:
+    """PolicyError when it changed since the stage's folder was named after it."""
+    if found.artifact != judged:
+        raise PolicyError(f"{judged.url} changed while the evaluation began; run the same command again.")
+    assert simulator is not None, "EvaluateConfig checks it"
+    if not found.is_served:
+        return _Contender(factory=partial(policy_for_shard, judged.url), image_size=found.frame_size)
+    names = build_simulator(simulator, image_size=found.frame_size).action_names
+    factory = partial(served_policy_for_shard, judged.url, judged.digest, found.proprioception_dims > 0, names)
+    return _Contender(factory=factory, image_size=found.frame_size, through=judged.url, shares_device=False)
+
+
+def _closed_loop(
+    stage: Stage, contender: _Contender, config: EvaluateConfig, settings: SimulatorConfig
+) -> tuple[dict[str, float], str]:
+    url = files.join(stage.folder, OUTCOMES_FILE)
+    if files.exists(url) and not files.exists(files.join(stage.folder, RESULT_FILE)):
+        # The same policy on the same episodes: an earlier start got so far, and could not attach it.
+        outcomes = files.read_json(url)
+    else:
+        outcomes = _drive(stage, contender, config, settings)
+        files.write_json(url, outcomes)
+    summary, ceiling = outcomes["policy"], outcomes["oracle"]
     parts = {**summary["kinds"], **summary["splits"]}
     metrics = {
         **_rates("", summary),
@@ -129,6 +201,31 @@ def _closed_loop(
         f"the scripted oracle reaches {metrics['oracle_success_rate']:.1%}"
     )
     return metrics, verdict
+
+
+def _drive(stage: Stage, contender: _Contender, config: EvaluateConfig, settings: SimulatorConfig) -> dict[str, Any]:
+    """Every episode's outcome, the policy's and the oracle's, as `episodes.json` holds them."""
+    simulator = build_simulator(settings, image_size=contender.image_size)
+
+    def progress(done: int) -> None:
+        stage.progress("closed loop", step=done, unit="episodes", steps=simulator.num_episodes)
+
+    progress(0)
+    results = evaluate_in_processes(
+        contender.factory,
+        simulator,
+        film=shown_episodes(simulator.num_episodes),
+        progress=progress,
+        workers=1 if contender.shares_device and torch.cuda.is_available() else None,
+    )
+    _show(stage, results, simulator.fps)
+    expert = expert_results(simulator)
+    return {
+        "policy": results.summary(config.confidence),
+        "oracle": expert.summary(config.confidence),
+        "benchmark": {**result_settings(settings), "image_size": contender.image_size},
+        **({"through": contender.through} if contender.through else {}),
+    }
 
 
 def evidence_of(stage: Stage) -> dict[str, str]:

@@ -18,16 +18,20 @@ from lapa.config.data import (
     ExistingDataset,
     IngestConfig,
     MetaWorldSource,
+    MixtureConfig,
     RldsSource,
     SimulatedSource,
     TabletopSource,
+    parts_of,
 )
 from lapa.config.load import arms
 from lapa.config.run import RunConfig
 from lapa.config.stages import STAGES, StageName
 from lapa.data.dataset import INFO_FILE, Dataset
 from lapa.data.ingest_report import IngestReport
+from lapa.data.mixture import is_mixed
 from lapa.errors import ConfigError, LapaError
+from lapa.stages.evaluated import find_judged
 from lapa.stages.results import Artifact, StageResult, read_result
 
 RESULT_VERSION = 1
@@ -69,7 +73,7 @@ def stages_of(run: RunConfig, *, is_baseline: bool = False) -> list[StageName]:
         "label": needs_labels,
         "pretrain": run.pretrain is not None,
         "finetune": run.finetune is not None,
-        "evaluate": run.finetune is not None and run.evaluate is not None,
+        "evaluate": run.evaluate is not None and (run.finetune is not None or judges_another(run)),
     }
     return [stage for stage in STAGES if wanted[stage]]
 
@@ -90,6 +94,11 @@ def is_floor(run: RunConfig) -> bool:
     return run.laq.labeller == "latent-action" and run.laq.model.quantizer.kind == "withheld"
 
 
+def judges_another(run: RunConfig) -> bool:
+    """Whether stage `evaluate` looks at another policy than the one that `finetune` makes."""
+    return run.evaluate is not None and run.evaluate.policy is not None
+
+
 def labels_robot(run: RunConfig) -> bool:
     """Whether finetuning keeps the latent objective, and so needs codes of the robot episodes too."""
     return bool(run.finetune and run.pretrain and run.finetune.latent_loss_weight > 0)
@@ -103,8 +112,16 @@ def dataset_url(run: RunConfig, config: DatasetConfig) -> str:
         case IngestConfig():
             key = files.digest(_canonical(result_settings(config)))
             return files.join(run.work_url, "datasets", f"{_source_name(config)}-{key[:10]}")
+        case MixtureConfig():
+            key = files.digest(_canonical(result_settings(config)))
+            return files.join(run.work_url, "datasets", f"mixture-{key[:10]}")
         case _:
             assert_never(config)
+
+
+def part_urls(run: RunConfig, config: DatasetConfig) -> dict[str, str]:
+    """Where the datasets of a role are, or will be, by the names that a mixture gives them; '' for an only one."""
+    return {name: dataset_url(run, part) for name, part in parts_of(config).items()}
 
 
 def inputs_of(run: RunConfig, stage: StageName) -> dict[str, Artifact]:
@@ -133,6 +150,8 @@ def inputs_of(run: RunConfig, stage: StageName) -> dict[str, Artifact]:
             if labels_robot(run):
                 inputs |= {"labels": _output(run, "label", "robot-labels"), "laq": _output(run, "laq", "model")}
             return inputs
+        case "evaluate" if judges_another(run):
+            return find_judged(run).inputs
         case "evaluate":
             return {"robot": _dataset(run, "robot"), "policy": _output(run, "finetune", "policy")}
         case _:
@@ -162,7 +181,10 @@ def unchanged(run: RunConfig, stage: StageName) -> StageResult | None:
     """The result of a stage that need not even be started. Ingest looks again at files that others may change."""
     if stage == "ingest":
         for config in datasets_of(run).values():
-            is_made_here = isinstance(config, ExistingDataset) or isinstance(config.source, SimulatedSource)
+            is_made_here = all(
+                isinstance(part, ExistingDataset) or isinstance(part.source, SimulatedSource)
+                for part in parts_of(config).values()
+            )
             if not is_made_here or not is_whole(run, config):
                 return None
     return finished(run, stage)
@@ -171,6 +193,9 @@ def unchanged(run: RunConfig, stage: StageName) -> StageResult | None:
 def is_whole(run: RunConfig, config: DatasetConfig) -> bool:
     """Whether a dataset is there; one that the run ingests, with every shard of its size."""
     url = dataset_url(run, config)
+    if isinstance(config, MixtureConfig):
+        are_whole = all(is_whole(run, part) for part in parts_of(config).values())
+        return are_whole and is_mixed(config, part_urls(run, config), url)
     if isinstance(config, ExistingDataset):
         return files.exists(files.join(url, INFO_FILE))
     return IngestReport.of_whole(url) is not None
@@ -198,7 +223,7 @@ def _dataset(run: RunConfig, role: str) -> Artifact:
     if config is None:
         raise ConfigError(f"the run names no '{role}' dataset; set {role}.source.kind and {role}.source.url")
     url = dataset_url(run, config)
-    if isinstance(config, IngestConfig) and not files.exists(files.join(url, "dataset.json")):
+    if not isinstance(config, ExistingDataset) and not files.exists(files.join(url, "dataset.json")):
         raise NotMadeYet(f"the '{role}' dataset is not at {url} yet; make it first: lapactl run ingest")
     return Artifact(url=url, digest=Dataset.open(url).revision)
 
@@ -210,6 +235,8 @@ def static_key(run: RunConfig, stage: StageName) -> str:
     """
     roles, earlier = _made_from(run, stage)
     datasets = {role: dataset_url(run, config) for role, config in datasets_of(run).items() if role in roles}
+    if stage == "evaluate" and run.evaluate and run.evaluate.policy:
+        datasets["policy"] = run.evaluate.policy
     return files.digest(_canonical([stage_settings(run, stage), datasets, [static_key(run, item) for item in earlier]]))
 
 
@@ -230,6 +257,8 @@ def _made_from(run: RunConfig, stage: StageName) -> tuple[tuple[str, ...], tuple
         case "finetune":
             pretrained: tuple[StageName, ...] = ("pretrain",) if run.pretrain else ()
             return ("robot",), (*pretrained, "label") if labels_robot(run) else pretrained
+        case "evaluate" if judges_another(run):
+            return (), ()
         case "evaluate":
             return ("robot",), ("finetune",)
         case _:

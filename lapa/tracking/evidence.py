@@ -16,9 +16,10 @@ from lapa import files
 from lapa.errors import TrackingError
 from lapa.tracking.delivery import brief
 from lapa.tracking.records import Records
-from lapa.tracking.registry import ModelVersion
+from lapa.tracking.registry import ModelVersion, Registry
 
 EVALUATION_TAG = "lapa.evaluation."
+METRIC_TAG = "lapa.metric."
 OUTCOMES_FILE = "episodes.json"
 OUTCOMES_ARTIFACT = f"evaluation/{OUTCOMES_FILE}"
 
@@ -42,6 +43,8 @@ class Evaluation(BaseModel):
     """MLflow run that keeps a copy; empty for none."""
     finished: str = ""
     """When, ISO 8601."""
+    through: str = ""
+    """The server that answered, and told the digest itself; empty where the bundle was loaded and verified."""
 
     @property
     def success_rate(self) -> float:
@@ -74,12 +77,30 @@ def evaluation_of(outcomes: bytes, *, url: str, run_id: str, finished: str = "")
         digest=hashlib.sha256(outcomes).hexdigest(),
         run_id=run_id,
         finished=finished,
+        through=str(read.get("through", "")),
     )
 
 
 def evaluation_tags(evaluation: Evaluation) -> dict[str, str]:
     """What attaches an evaluation to a version."""
     return {EVALUATION_TAG + evaluation.benchmark: evaluation.model_dump_json()}
+
+
+def attach_evaluation(
+    registry: Registry, digest: str, *, metrics: Mapping[str, float], evidence: Mapping[str, str]
+) -> list[ModelVersion]:
+    """Put an evaluation on every registered version that holds the policy; its numbers, where the version has none
+    of that name. Gives those versions. TrackingError when the registry refuses or stays away: nothing is lost then,
+    the stage goes on from its outcomes when it is started again."""
+    found = registry.holding(digest)
+    for version in found:
+        numbers = {f"{METRIC_TAG}{name.replace('/', '.')}": f"{value:.6g}" for name, value in metrics.items()}
+        registry.set_tags(
+            version.name,
+            version.version,
+            {**{key: value for key, value in numbers.items() if key not in version.tags}, **evidence},
+        )
+    return found
 
 
 def evaluations_of(version: ModelVersion) -> list[Evaluation]:

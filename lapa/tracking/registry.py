@@ -168,6 +168,11 @@ class Registry:
             return None
         return self._version(min(raws, key=lambda raw: int(raw.version)), self._aliases(name))
 
+    def holding(self, digest: str) -> list[ModelVersion]:
+        """Versions with these very files, of whatever model: a policy may be registered under several names."""
+        raws = self._search(f"tags.`{DIGEST_TAG}` = '{_quoted(digest)}'")
+        return [self._version(raw, {}) for raw in raws if not raw.name.endswith(LEDGER_SUFFIX)]
+
     def aliases(self, name: str) -> dict[str, int]:
         """Versions by alias."""
         return self._aliases(name)
