@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lapa import files
-from lapa.config.data import IngestConfig
+from lapa.config.data import ExistingDataset, parts_of
 from lapa.config.load import dump_run
 from lapa.config.run import RunConfig
 from lapa.errors import RESTART_EXIT_CODE
@@ -71,8 +71,10 @@ def discard(planned: PlannedStage) -> None:
         return
     if planned.stage == "ingest":
         for config in datasets_of(planned.run).values():
-            if isinstance(config, IngestConfig):
-                files.remove(dataset_url(planned.run, config))
+            made = [*parts_of(config).values(), config]
+            for dataset in made:
+                if not isinstance(dataset, ExistingDataset):
+                    files.remove(dataset_url(planned.run, dataset))
 
 
 def log_file(run: RunConfig, planned: PlannedStage) -> Path:

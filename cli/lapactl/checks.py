@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from lapa import files
-from lapa.config.data import DatasetConfig, ExistingDataset, SimulatedSource
+from lapa.config.data import ExistingDataset, IngestConfig, SimulatedSource, parts_of
 from lapa.config.run import RunConfig
 from lapa.errors import LapaError
 from lapa.stages.plan import datasets_of
@@ -127,12 +127,16 @@ def check_work(run: RunConfig) -> Check:
 
 
 def check_sources(run: RunConfig) -> list[Check]:
-    urls = {role: _url_of(config) for role, config in datasets_of(run).items()}
+    urls = {
+        f"{role}/{name}" if name else role: _url_of(part)
+        for role, config in datasets_of(run).items()
+        for name, part in parts_of(config).items()
+    }
     remedy = "set the dataset's url, or its source.url, to what is there"
     return [_tried(f"{role} data", partial(_found, url), remedy) for role, url in urls.items() if url]
 
 
-def _url_of(config: DatasetConfig) -> str | None:
+def _url_of(config: IngestConfig | ExistingDataset) -> str | None:
     """Where the data must be before a run; simulators make their own."""
     if isinstance(config, ExistingDataset):
         return config.url

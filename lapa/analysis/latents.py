@@ -16,7 +16,7 @@ from lapa.analysis.records import Source
 from lapa.data.dataset import Dataset
 from lapa.data.frames import episode_arrays, episode_frames
 from lapa.data.splits import split_rows
-from lapa.data.windows import summed_actions, window_of
+from lapa.data.windows import episode_windows, summed_actions
 from lapa.errors import DataError
 from lapa.models.latent_action.model import LatentActionModel
 from lapa.types.batches import FramePair
@@ -77,7 +77,7 @@ class Encoded:
 
     def window(self, row: int) -> int:
         """Timesteps."""
-        return window_of(self.window_seconds, self.dataset.index["fps"][row].as_py())
+        return int(episode_windows(self.dataset, self.window_seconds)[row])
 
     def instructions(self, rows: np.ndarray) -> list[str]:
         column = self.dataset.index["instruction"]
@@ -100,7 +100,8 @@ def encode_dataset(
     fit = _first(dataset, fit, window_seconds, round(max_pairs * (1 - SCORED_SHARE)))
     scored = _first(dataset, scored, window_seconds, round(max_pairs * SCORED_SHARE))
     chosen = np.sort(np.concatenate([fit, scored]))
-    pairs = _joined([_episode(model, dataset, int(row), window_seconds) for row in chosen])
+    windows = episode_windows(dataset, window_seconds)
+    pairs = _joined([_episode(model, dataset, int(row), int(windows[row])) for row in chosen])
     return Encoded(
         source=source_of(dataset, name),
         dataset=dataset,
@@ -132,8 +133,7 @@ def encode_frames(
     return np.concatenate(codes), np.concatenate(vectors)
 
 
-def _episode(model: LatentActionModel, dataset: Dataset, row: int, window_seconds: float) -> Pairs:
-    window = window_of(window_seconds, dataset.index["fps"][row].as_py())
+def _episode(model: LatentActionModel, dataset: Dataset, row: int, window: int) -> Pairs:
     frames = episode_frames(dataset, row)
     codes, vectors = encode_frames(model, frames, window)
     arrays = episode_arrays(dataset, row) if dataset.index["has_actions"][row].as_py() else {}
@@ -187,14 +187,14 @@ def _names(dataset: Dataset, pairs: Pairs) -> dict[Target, tuple[str, ...]]:
 
 def _long_enough(dataset: Dataset, rows: np.ndarray, window_seconds: float) -> np.ndarray:
     lengths = dataset.index["num_frames"].to_numpy()
-    rates = dataset.index["fps"].to_pylist()
-    return np.array([row for row in rows if lengths[row] > window_of(window_seconds, rates[row])], dtype=np.int64)
+    windows = episode_windows(dataset, window_seconds)
+    return np.array([row for row in rows if lengths[row] > windows[row]], dtype=np.int64)
 
 
 def _first(dataset: Dataset, rows: np.ndarray, window_seconds: float, max_pairs: int) -> np.ndarray:
     """Rows in random order until their pairs suffice; at least one."""
     rows = np.random.default_rng(0).permutation(rows)
     lengths = dataset.index["num_frames"].to_numpy()[rows]
-    windows = [window_of(window_seconds, dataset.index["fps"][int(row)].as_py()) for row in rows]
-    before = np.concatenate([[0], np.cumsum(lengths - np.array(windows))[:-1]])
+    windows = episode_windows(dataset, window_seconds)[rows]
+    before = np.concatenate([[0], np.cumsum(lengths - windows)[:-1]])
     return np.asarray(rows[before < max_pairs])

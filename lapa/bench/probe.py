@@ -8,7 +8,7 @@ import numpy as np
 from lapa.data.dataset import Dataset
 from lapa.data.frames import episode_arrays
 from lapa.data.labels import Labels
-from lapa.data.windows import summed_actions, window_of
+from lapa.data.windows import episode_windows, summed_actions
 from lapa.training.probe import code_probe, linear_r2, num_fitted
 
 MAX_PAIRS = 8000
@@ -21,13 +21,13 @@ def motion_r2(labels_url: str, dataset_url: str) -> float | None:
         return None
     stamp = labels.stamp
     is_latent = stamp.labeller_kind == "latent-action"
-    rates = dataset.index["fps"].to_pylist()
+    windows = episode_windows(dataset, stamp.window_seconds).tolist()
     named, motions = [], []
     for row in range(len(dataset)):
         label = labels.codes_of(row) if is_latent else labels.actions_of(row)
         if not len(label):
             continue
-        motion = summed_actions(episode_arrays(dataset, row)["actions"], window_of(stamp.window_seconds, rates[row]))
+        motion = summed_actions(episode_arrays(dataset, row)["actions"], windows[row])
         named.append(label)
         motions.append(motion[: len(label)])
         if sum(map(len, named)) >= MAX_PAIRS:

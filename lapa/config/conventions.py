@@ -4,6 +4,7 @@ Declared with `conventions` of an ingest, or known of the source (LeRobot's feat
 checked when the dataset is written, kept in `dataset.json`, and carried to the policy bundle.
 """
 
+from collections.abc import Sequence
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -71,3 +72,33 @@ class Conventions(Config):
         if repeated:
             raise ValueError(f"actions has dimensions of the same name: {', '.join(repeated)}; give each its own")
         return self
+
+
+def known_actions(conventions: Conventions, names: Sequence[str]) -> tuple[DimensionConvention, ...]:
+    """What is known of the dimensions, where arrays come with names and nothing else."""
+    return conventions.actions or tuple(DimensionConvention(name=name) for name in names)
+
+
+def difference(
+    one: Sequence[DimensionConvention], other: Sequence[DimensionConvention], *, here: str, there: str
+) -> str | None:
+    """Where two action spaces say different things, in words; None where they agree as far as both say something.
+
+    `here` and `there` name who says what: "the dataset 'bridge'".
+    """
+    if not one or not other:
+        return None
+    mine, theirs = ([dimension.name for dimension in space] for space in (one, other))
+    if mine != theirs:
+        return f"the actions are {', '.join(mine)} in {here} and {', '.join(theirs)} in {there}"
+    for left, right in zip(one, other, strict=True):
+        for key, word in {"unit": "in", "mode": "", "frame": "measured in the frame"}.items():
+            said, meant = getattr(left, key), getattr(right, key)
+            if said != meant and "unknown" not in (said, meant):
+                return " ".join(f"{left.name} is {word} {said} in {here} and {meant} in {there}".split())
+        if left.is_gripper and right.is_gripper and (left.open, left.closed) != (right.open, right.closed):
+            return (
+                f"{left.name} opens at {left.open:g} and closes at {left.closed:g} in {here}, and opens at "
+                f"{right.open:g} and closes at {right.closed:g} in {there}"
+            )
+    return None

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from lapa.config.base import Config, added, runtime
 from lapa.config.conventions import Conventions
 from lapa.config.metaworld import METAWORLD_TASKS, MetaWorldCamera, MetaWorldTask
+from lapa.config.quality import QualityConfig
 from lapa.config.sources import (
     Hdf5Source,
     LapaJsonSource,
@@ -166,6 +167,8 @@ class IngestConfig(Config):
     the source's timing: an episode with actions is refused rather than resampled."""
     min_frames: int = Field(2, ge=2)
     """Shorter episodes are skipped and named in the report."""
+    quality: QualityConfig = added(QualityConfig())
+    """Which clips are found to be of no use, and what becomes of them. By default they are named and kept."""
     max_failed_share: float = runtime(0.05, ge=0, le=1)
     """Ingest stops when more than this share of the sources failed."""
     episodes_per_shard: int = Field(256, gt=0)
@@ -181,11 +184,57 @@ class ExistingDataset(Config):
     url: str
 
 
-DatasetConfig = Annotated[IngestConfig | ExistingDataset, Field(discriminator="kind")]
+SingleDataset = Annotated[IngestConfig | ExistingDataset, Field(discriminator="kind")]
+
+
+class MixturePart(Config):
+    """One dataset of a mixture."""
+
+    dataset: SingleDataset
+    weight: float | None = Field(None, gt=0)
+    """Share of the samples, relative to the other datasets' weights. All have one, or none."""
+    window_seconds: float | None = Field(None, gt=0)
+    """Distance between the frames of this dataset's pairs; the run's `laq.window_seconds` when not given."""
+
+
+class MixtureConfig(Config):
+    """Several datasets, read as one: each sample comes from one of them, as often as its share says."""
+
+    kind: Literal["mixture"] = "mixture"
+    datasets: dict[str, MixturePart] = Field(min_length=1)
+    """By a name of yours."""
+    temperature: float | None = Field(None, gt=0)
+    """Without weights: shares go with hours ** (1 / temperature). 1, the default, leaves them as large as the datasets
+    are; the higher, the more alike. Instead of weights, never beside them."""
+    fps: float | None = Field(None, gt=0)
+    """Rate that samples are drawn at: of a dataset with more frames per second, some begin no sample. Never raised."""
+
+    @model_validator(mode="after")
+    def _shares_are_told_one_way(self) -> "MixtureConfig":
+        without = sorted(name for name, part in self.datasets.items() if part.weight is None)
+        if without and len(without) < len(self.datasets):
+            raise ValueError(
+                f"{', '.join(without)} has no weight and other datasets have: give every dataset one, or none"
+            )
+        if not without and self.temperature is not None:
+            raise ValueError(f"temperature={self.temperature:g} would be ignored beside weights: remove one of them")
+        return self
+
+
+DatasetConfig = Annotated[IngestConfig | ExistingDataset | MixtureConfig, Field(discriminator="kind")]
+
+
+def parts_of(config: DatasetConfig) -> dict[str, IngestConfig | ExistingDataset]:
+    """The datasets that a role of a run reads, by name, in the order of their rows; an only one is called ''."""
+    if isinstance(config, MixtureConfig):
+        return {name: config.datasets[name].dataset for name in sorted(config.datasets)}
+    return {"": config}
 
 
 def lacks_actions(config: DatasetConfig) -> bool:
     """Whether settings alone tell that no episode has actions; of some sources it shows only when they are read."""
+    if isinstance(config, MixtureConfig):
+        return any(lacks_actions(part) for part in parts_of(config).values())
     if isinstance(config, ExistingDataset):
         return False
     match config.source:

@@ -1,12 +1,15 @@
 """A dataset as `ingest` leaves it: shards, one row per episode in the index, and `dataset.json` written last."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lapa import files
+from lapa.config.conventions import Conventions
 from lapa.config.reads import ReadConfig
 from lapa.data.parquet import read_parquet
 from lapa.errors import DataError, DatasetNotFound
@@ -31,9 +34,17 @@ INDEX_SCHEMA = pa.schema(
         ("video_bytes", pa.int64()),
         ("arrays_offset", pa.int64()),
         ("arrays_bytes", pa.int64()),
+        ("motion", pa.float32()),
+        ("tags", pa.list_(pa.string())),
+        ("twin", pa.string()),
     ]
 )
-"""Offsets and sizes are byte ranges inside the episode's shard; `arrays_bytes` is 0 where there are no arrays."""
+"""Offsets and sizes are byte ranges inside the episode's shard; `arrays_bytes` is 0 where there are no arrays.
+
+`motion` is the mean change from one frame to the next, in grey levels of a thumbnail. `tags` says what was found wrong
+with an episode (`lapa/config/quality.py`), `twin` names the recording that its own one nearly repeats. All three are
+null where nothing was looked for.
+"""
 
 
 class _Record(BaseModel):
@@ -51,6 +62,21 @@ class ActionStatistics(_Record):
     """1st percentile."""
     q99: tuple[float, ...]
     """99th percentile."""
+
+
+class Member(_Record):
+    """One dataset of a mixture, as it was when the mixture was made."""
+
+    name: str
+    url: str
+    revision: str
+    share: float
+    """Of the samples that training draws; the shares of all members add up to 1."""
+    num_episodes: int
+    window_seconds: float | None = None
+    """Of this member's pairs, where it differs from what the others have."""
+    fps: float | None = None
+    """Rate that samples begin at, where that is less than the episodes' own."""
 
 
 class DatasetInfo(_Record):
@@ -86,6 +112,10 @@ class DatasetInfo(_Record):
     proprioception: ActionStatistics | None = None
     source: dict[str, Any]
     """The source settings that were ingested, as plain data."""
+    conventions: Conventions = Conventions()
+    """What the numbers mean, as far as that is known."""
+    members: tuple[Member, ...] = ()
+    """Of a mixture, whose shards and index are those of its members, end to end."""
 
 
 def shard_name(shard: int) -> str:
@@ -106,6 +136,8 @@ class Dataset:
     index: pa.Table
     reads: ReadConfig = field(default_factory=ReadConfig)
     """How bytes come from the shards."""
+    shard_urls: tuple[str, ...] = ()
+    """Of a mixture: where each shard lies."""
 
     @classmethod
     def open(cls, url: str, *, reads: ReadConfig | None = None) -> Self:
@@ -117,6 +149,10 @@ class Dataset:
                 "it continues where it stopped."
             )
         info = _read_info(info_url)
+        if info.members:
+            members = [cls._member(member, url) for member in info.members]
+            index, shard_urls = joined(members)
+            return cls(url=url, info=info, index=index, reads=reads or ReadConfig(), shard_urls=shard_urls)
         index = _read_index(files.join(url, INDEX_FILE))
         if index.num_rows != info.num_episodes:
             raise DataError(
@@ -125,24 +161,55 @@ class Dataset:
             )
         return cls(url=url, info=info, index=index, reads=reads or ReadConfig())
 
+    @classmethod
+    def _member(cls, member: Member, url: str) -> Self:
+        dataset = cls.open(member.url)
+        if dataset.revision != member.revision:
+            raise DataError(
+                f"{member.url} was ingested again since the mixture {url} was made with it as '{member.name}'. Run the "
+                "ingest stage again: it mixes anew."
+            )
+        return dataset
+
     @property
     def revision(self) -> str:
         return self.info.revision
 
     def shard_url(self, shard: int) -> str:
+        if self.shard_urls:
+            return self.shard_urls[shard]
         return files.join(self.url, "shards", shard_name(shard))
 
     def __len__(self) -> int:
         return self.info.num_episodes
 
 
+def joined(members: Sequence[Dataset]) -> tuple[pa.Table, tuple[str, ...]]:
+    """One index of all members' episodes, shards counted through, and where each shard lies."""
+    tables, urls = [], []
+    place = INDEX_SCHEMA.get_field_index("shard")
+    for member in members:
+        shards = pc.add(member.index["shard"], pa.scalar(len(urls), pa.int32()))
+        tables.append(member.index.set_column(place, INDEX_SCHEMA.field("shard"), shards))
+        urls += [member.shard_url(shard) for shard in range(member.info.num_shards)]
+    return pa.concat_tables(tables).combine_chunks(), tuple(urls)
+
+
 def _read_index(url: str) -> pa.Table:
     try:
-        return read_parquet(pa.BufferReader(files.read_bytes(url)))
+        return _with_all_columns(read_parquet(pa.BufferReader(files.read_bytes(url))))
     except FileNotFoundError as error:
         raise DataError(f"{url} is missing. Run the ingest stage again: it writes the index anew.") from error
     except pa.ArrowInvalid as error:
         raise DataError(f"{url} is damaged: {error}. Delete it and run the ingest stage again.") from error
+
+
+def _with_all_columns(index: pa.Table) -> pa.Table:
+    """Older datasets say less."""
+    for field_ in INDEX_SCHEMA:
+        if field_.name not in index.column_names:
+            index = index.append_column(field_, pa.nulls(index.num_rows, field_.type))
+    return index
 
 
 def _read_info(url: str) -> DatasetInfo:

@@ -11,7 +11,7 @@ from jaxtyping import Float32
 from lapa.data.dataset import Dataset
 from lapa.data.frames import episode_arrays
 from lapa.data.splits import is_chosen, split_rows
-from lapa.data.windows import mean_actions, window_of
+from lapa.data.windows import episode_windows, mean_actions
 from lapa.errors import DataError
 
 MEASURED_EPISODES = 256
@@ -34,9 +34,9 @@ def motion_statistics(
 ) -> MotionStatistics:
     """Statistics of what `SampleSpec.motion_share` tells. DataError where that is nothing."""
     rows = split_rows(dataset, validation_share)[0]
-    names, fps = dataset.index["episode"].to_pylist(), dataset.index["fps"].to_pylist()
+    names, windows = dataset.index["episode"].to_pylist(), episode_windows(dataset, window_seconds).tolist()
     lengths, has_actions = dataset.index["num_frames"].to_pylist(), dataset.index["has_actions"].to_pylist()
-    pairs = {row: max(0, lengths[row] - window_of(window_seconds, fps[row])) for row in rows.tolist()}
+    pairs = {row: max(0, lengths[row] - windows[row]) for row in rows.tolist()}
     told = [row for row in pairs if pairs[row] and has_actions[row] and is_chosen("motion", names[row], share)]
     if not told:
         raise DataError(
@@ -45,9 +45,7 @@ def motion_statistics(
             "raise laq.supervision.share, use episodes that come with recorded actions, or set laq.supervision to null."
         )
     chosen = [told[place] for place in np.unique(np.linspace(0, len(told) - 1, MEASURED_EPISODES).round().astype(int))]
-    motion = np.concatenate(
-        [mean_actions(episode_arrays(dataset, row)["actions"], window_of(window_seconds, fps[row])) for row in chosen]
-    )
+    motion = np.concatenate([mean_actions(episode_arrays(dataset, row)["actions"], windows[row]) for row in chosen])
     std = motion.std(0)
     return MotionStatistics(
         mean=motion.mean(0),

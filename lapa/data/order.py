@@ -23,7 +23,7 @@ from lapa.errors import ConfigError, DataError
 _SHARD_STREAM, _PHASE_STREAM, _BLOCK_STREAM = range(3)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Block:
     """Consecutive samples of one lane that are shuffled together, in the order they are drawn. m samples."""
 
@@ -56,6 +56,11 @@ class _Epoch:
     """Lane position of the first sample of this epoch."""
     phase: int
     """Shift of the block boundaries: keeps the lanes from needing their next block all at once."""
+
+    def samples(self, sequence: Int64[np.ndarray, " m"]) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]:
+        """Episodes and timesteps of places in the epoch's sequence."""
+        places = np.searchsorted(self.starts, sequence, side="right") - 1
+        return self.episodes[places], sequence - self.starts[places]
 
 
 class SampleOrder:
@@ -109,12 +114,22 @@ class SampleOrder:
         sequence = (
             epoch.lane_starts[lane] + begin + self._random(_BLOCK_STREAM, number, lane, index).permutation(end - begin)
         )
-        places = np.searchsorted(epoch.starts, sequence, side="right") - 1
-        return Block(
-            first=first + begin,
-            episodes=epoch.episodes[places],
-            timesteps=sequence - epoch.starts[places],
-        )
+        return Block(first + begin, *epoch.samples(sequence))
+
+    def run_at(self, lane: int, position: int, count: int) -> Block:
+        """Consecutive samples of a lane in the order they are stored, whatever blocks and epochs they belong to."""
+        parts = []
+        end = position + count
+        place = position
+        while place < end:
+            epoch = self._epoch((place * self.lanes + lane) // self.samples_per_epoch)
+            begin = place - int(epoch.lane_first[lane])
+            stop = min(end - int(epoch.lane_first[lane]), int(epoch.lane_starts[lane + 1] - epoch.lane_starts[lane]))
+            parts.append(epoch.samples(epoch.lane_starts[lane] + np.arange(begin, stop)))
+            place += stop - begin
+        if not parts:
+            return Block(position, np.empty(0, np.int64), np.empty(0, np.int64))
+        return Block(position, *(np.concatenate(values) for values in zip(*parts, strict=True)))
 
     def _block_bounds(self, offset: int, segment: int, phase: int) -> tuple[int, int, int]:
         """Begin and end inside the lane's segment, and number, of the block around ``offset``."""

@@ -6,7 +6,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from lapa.data.dataset import Dataset
@@ -14,8 +14,8 @@ from lapa.data.frames import Clip, EpisodeReader, Span
 from lapa.data.labels import Labels
 from lapa.data.shuffled_labels import ShuffledLabels
 from lapa.data.splits import is_chosen
-from lapa.data.windows import window_of
-from lapa.errors import DataError
+from lapa.data.windows import ROUNDING, episode_windows, per_episode, sample_strides, starts
+from lapa.errors import ConfigError, DataError
 from lapa.types.batches import NO_CODE, Batch
 
 
@@ -62,7 +62,8 @@ class Samples(NamedTuple):
 
 @dataclass(frozen=True)
 class SampleTable:
-    """Episodes of one split, and how many samples each holds: its timesteps 0 … count-1. e episodes."""
+    """Episodes of one split, and how many samples each holds: its timesteps 0 … count-1, or those among them that
+    `strides` hits. e episodes."""
 
     dataset: Dataset
     spec: SampleSpec
@@ -70,6 +71,8 @@ class SampleTable:
     counts: Int64[np.ndarray, " e"]
     windows: Int64[np.ndarray, " e"]
     """Window of each episode, in timesteps; 0 where the spec has none."""
+    strides: Float64[np.ndarray, " e"]
+    """Timesteps between the starts of an episode's samples: 1, or more where a mixture has a lower rate."""
 
     @classmethod
     def build(cls, dataset: Dataset, spec: SampleSpec, rows: Int64[np.ndarray, " e"]) -> Self:
@@ -77,18 +80,30 @@ class SampleTable:
         _refuse_missing_arrays(dataset, spec)
         index = dataset.index
         counts = index["num_frames"].to_numpy().astype(np.int64)[rows]
-        fps = index["fps"].to_numpy()[rows]
         windows = np.zeros(len(rows), np.int64)
         if spec.window_seconds is not None:
-            windows = _windows(spec.window_seconds, fps)
+            windows = episode_windows(dataset, spec.window_seconds)[rows]
             counts = counts - windows
         needed = spec.labels if spec.horizon is None else spec.action_labels
         if needed is not None:
-            labelled = index["num_frames"].to_numpy()[rows] - _windows(needed.stamp.window_seconds, fps)
-            counts = np.minimum(counts, labelled)
+            windows_of_labels = episode_windows(dataset, needed.stamp.window_seconds)[rows]
+            counts = np.minimum(counts, index["num_frames"].to_numpy()[rows] - windows_of_labels)
         if spec.has_recorded_chunks:
             counts = counts * index["has_actions"].to_numpy(zero_copy_only=False)[rows]
-        return cls(dataset, spec, rows, np.maximum(counts, 0), windows)
+        strides = sample_strides(dataset)[rows]
+        _refuse_strided_chunks(dataset, spec, strides)
+        return cls(dataset, spec, rows, starts(counts, strides), windows, strides)
+
+    @property
+    def members(self) -> Int64[np.ndarray, " e"] | None:
+        """Place of each episode's dataset among the members of a mixture; None for a dataset that is none."""
+        places = {member.name: place for place, member in enumerate(self.dataset.info.members)}
+        of_episodes = per_episode(self.dataset, places)
+        return None if of_episodes is None else of_episodes[self.rows].astype(np.int64)
+
+    def timesteps(self, episodes: Int64[np.ndarray, " m"], numbers: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " m"]:
+        """Where the episodes' samples of these numbers (0 … count-1) begin."""
+        return np.floor(numbers * self.strides[episodes] + ROUNDING).astype(np.int64)
 
     @property
     def shards(self) -> Int64[np.ndarray, " e"]:
@@ -96,7 +111,13 @@ class SampleTable:
         return shards.astype(np.int64)
 
     def take(self, episodes: Int64[np.ndarray, " m"]) -> Self:
-        return replace(self, rows=self.rows[episodes], counts=self.counts[episodes], windows=self.windows[episodes])
+        return replace(
+            self,
+            rows=self.rows[episodes],
+            counts=self.counts[episodes],
+            windows=self.windows[episodes],
+            strides=self.strides[episodes],
+        )
 
     def nonempty(self) -> Self:
         return self.take(np.flatnonzero(self.counts))
@@ -210,9 +231,12 @@ class SampleTable:
         return torch.from_numpy(motion)
 
 
-def _windows(seconds: float, fps: np.ndarray) -> Int64[np.ndarray, " e"]:
-    rates, places = np.unique(fps, return_inverse=True)
-    return np.array([window_of(seconds, rate) for rate in rates.tolist()], np.int64)[places]
+def _refuse_strided_chunks(dataset: Dataset, spec: SampleSpec, strides: np.ndarray) -> None:
+    if spec.horizon is not None and (strides > 1).any():
+        raise ConfigError(
+            f"the mixture {dataset.url} thins datasets to a lower rate, and an action belongs to the rate it was "
+            "recorded at. Ingest those datasets at that rate (ingest's fps), and leave the mixture's fps unset."
+        )
 
 
 def _refuse_missing_arrays(dataset: Dataset, spec: SampleSpec) -> None:

@@ -1,11 +1,12 @@
 """Which episodes are held out: decided by a hash of the episode's id, so that adding data moves no episode.
 
 What is before an `@` in an id names a recording that several episodes are views or clips of: they share one fate, since
-they show the same scene.
+they show the same scene. So does one that nearly repeats another (`twin` in the index).
 """
 
 import numpy as np
-from jaxtyping import Int64
+import pyarrow as pa
+from jaxtyping import Bool, Float64, Int64
 
 from lapa import files
 from lapa.data.dataset import Dataset
@@ -18,10 +19,18 @@ def split_rows(dataset: Dataset, share: float) -> tuple[Rows, Rows]:
     """Rows to train on and rows to hold out.
 
     With a share above 0 and at least two recordings neither is empty: where the hash would leave one so, the
-    recording nearest to the boundary changes sides. An only recording is there to train on.
+    recording nearest to the boundary changes sides. An only recording is there to train on. Each member of a mixture
+    is split as it would be alone.
     """
-    places = np.array([_place("validation", episode) for episode in dataset.index["episode"].to_pylist()])
-    held_out = places < share
+    places = np.array([_place("validation", episode) for episode in _deciding(dataset.index)])
+    ends = np.cumsum([member.num_episodes for member in dataset.info.members])[:-1]
+    held_out = np.concatenate([_held_out(part, share) for part in np.split(places, ends)])
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def _held_out(places: Float64[np.ndarray, " e"], share: float) -> Bool[np.ndarray, " e"]:
+    """Of the episodes of one dataset."""
+    held_out: np.ndarray = places < share
     recordings = len(np.unique(places))
     if share > 0 and recordings > 1:
         if not held_out.any():
@@ -30,7 +39,14 @@ def split_rows(dataset: Dataset, share: float) -> tuple[Rows, Rows]:
             held_out[places == places.max()] = False
     if recordings == 1:
         held_out[:] = False
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    return held_out
+
+
+def _deciding(index: pa.Table) -> list[str]:
+    """Of each row, the episode or the recording whose hash decides."""
+    episodes: list[str] = index["episode"].to_pylist()
+    twins = index["twin"].to_pylist() if "twin" in index.column_names else [None] * len(episodes)
+    return [twin or episode for episode, twin in zip(episodes, twins, strict=True)]
 
 
 def is_chosen(purpose: str, episode_id: str, share: float) -> bool:
@@ -38,6 +54,11 @@ def is_chosen(purpose: str, episode_id: str, share: float) -> bool:
     return _place(purpose, episode_id) < share
 
 
+def recording_of(episode_id: str) -> str:
+    """What an episode is a view, a clip or the whole of."""
+    return episode_id.partition("@")[0]
+
+
 def _place(purpose: str, episode_id: str) -> float:
     """Uniform in [0, 1) over recordings."""
-    return int(files.digest(purpose, episode_id.partition("@")[0])[:13], 16) / 16**13
+    return int(files.digest(purpose, recording_of(episode_id))[:13], 16) / 16**13

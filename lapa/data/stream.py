@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from lapa.config.data import StreamConfig
 from lapa.data.dataset import Dataset
 from lapa.data.frames import Clip, EpisodeReader, episode_arrays, episode_frames, shard_episodes
+from lapa.data.mixture_order import MixtureOrder
 from lapa.data.order import SampleOrder, own_lanes
 from lapa.data.samples import Samples, SampleSpec, SampleTable
 from lapa.data.splits import split_rows
@@ -35,6 +37,8 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+Order = SampleOrder | MixtureOrder
 
 _VALIDATION_EPISODES = 256
 """Validation looks at no more episodes than this, so that its time does not grow with the dataset."""
@@ -61,9 +65,7 @@ def training_batches(
     """
     own_lanes(config.lanes, batch_size=batch_size, rank=rank, world_size=world_size, workers=max(config.workers, 1))
     table = SampleTable.build(dataset, spec, split_rows(dataset, config.validation_share)[0])
-    order = SampleOrder(
-        table.counts, table.shards, lanes=config.lanes, shuffle_samples=config.shuffle_samples, seed=seed
-    )
+    order = _order(table, config, seed)
     logger.info(
         "stream=training episodes=%d episodes_without_samples=%d samples_per_epoch=%d",
         len(table.rows), int((table.counts == 0).sum()), order.samples_per_epoch,
@@ -82,7 +84,7 @@ def validation_batches(
     world_size: int,
     max_batches: int,
 ) -> Iterator[Batch]:
-    """Held-out samples, spread evenly over episodes and time; the same ones at every call.
+    """Held-out samples, spread evenly over episodes and time; the same ones at every call. Of a mixture, by its shares.
 
     Every rank gets the same number of equal batches. Their union does not depend on the number of ranks,
     except that fewer samples than one batch are rounded to a multiple of the ranks. Nothing where no episode
@@ -90,8 +92,7 @@ def validation_batches(
     """
     rows = split_rows(dataset, config.validation_share)[1]
     table = SampleTable.build(dataset, spec, rows).nonempty()
-    if len(table.rows) > _VALIDATION_EPISODES:
-        table = table.take(np.linspace(0, len(table.rows) - 1, _VALIDATION_EPISODES).round().astype(np.int64))
+    table = table.take(_validation_episodes(table))
     share = batch_size // world_size
     if share == 0:
         raise ConfigError(f"batch_size={batch_size} is below {world_size} ranks; set it to at least {world_size}.")
@@ -107,18 +108,62 @@ def validation_batches(
     for batch in range(batches):
         # Every batch strides over all episodes; a rank takes neighbours, which it decodes alone.
         places = (np.arange(size) * batches + batch)[rank * share : (rank + 1) * share]
-        sequence = ((places + 0.5) * total / (size * batches)).astype(np.int64)
+        sequence = _evenly(table, places, size * batches)
         episodes = np.searchsorted(ends, sequence, side="right")
-        timesteps = sequence - (ends - table.counts)[episodes]
+        timesteps = table.timesteps(episodes, sequence - (ends - table.counts)[episodes])
         spans = table.spans(episodes, timesteps)
         reader.read_ahead(spans)
         yield table.batch([Samples(episodes, timesteps, reader.clips(spans))])
 
 
+def _order(table: SampleTable, config: StreamConfig, seed: int) -> Order:
+    settings: dict[str, Any] = {"lanes": config.lanes, "shuffle_samples": config.shuffle_samples, "seed": seed}
+    members = table.members
+    if members is None:
+        return SampleOrder(table.counts, table.shards, **settings)
+    mixed = table.dataset.info.members
+    shares, names = [member.share for member in mixed], [member.name for member in mixed]
+    return MixtureOrder(table.counts, table.shards, members, shares=shares, names=names, **settings)
+
+
+def _validation_episodes(table: SampleTable) -> Int64[np.ndarray, " m"]:
+    """Evenly spread over the table; of a mixture, as many of each member as its share is worth, one at least."""
+    members = table.members
+    if members is None:
+        return _spread(np.arange(len(table.rows)), _VALIDATION_EPISODES)
+    parts = [
+        _spread(np.flatnonzero(members == place), max(1, round(_VALIDATION_EPISODES * member.share)))
+        for place, member in enumerate(table.dataset.info.members)
+    ]
+    return np.concatenate(parts)
+
+
+def _spread(places: Int64[np.ndarray, " e"], most: int) -> Int64[np.ndarray, " m"]:
+    if len(places) <= most:
+        return places
+    return places[np.linspace(0, len(places) - 1, most).round().astype(np.int64)]
+
+
+def _evenly(table: SampleTable, places: Int64[np.ndarray, " m"], of: int) -> Int64[np.ndarray, " m"]:
+    """Which samples, counted through the table, stand at these of ``of`` places that are spread over all of them."""
+    members = table.members
+    if members is None:
+        return ((places + 0.5) * int(table.counts.sum()) / of).astype(np.int64)
+    shares = np.array([member.share for member in table.dataset.info.members])
+    totals = np.bincount(members, table.counts, minlength=len(shares)).astype(np.int64)
+    shares = np.where(totals > 0, shares, 0)
+    shares = shares / shares.sum()
+    starts, spread = np.cumsum(shares) - shares, (places + 0.5) / of
+    present = np.flatnonzero(totals)
+    mine = present[np.searchsorted(starts[present], spread, side="right") - 1]
+    inside = np.floor((spread - starts[mine]) / shares[mine] * totals[mine]).astype(np.int64)
+    return (np.cumsum(totals) - totals)[mine] + np.clip(inside, 0, totals[mine] - 1)
+
+
 class _Lane:
     """Reads one lane, block by block. The next block is decoded little by little while this one is drawn from."""
 
-    def __init__(self, table: SampleTable, order: SampleOrder, reader: EpisodeReader, lane: int, position: int) -> None:
+    def __init__(self, table: SampleTable, order: Order, reader: EpisodeReader, lane: int, position: int) -> None:
         self._table, self._order, self._reader, self._lane = table, order, reader, lane
         self._position = position
         self._clips: dict[int, Clip] = {}
@@ -132,7 +177,7 @@ class _Lane:
             offset = self._position - self._block.first
             size = min(count, self._block.size - offset)
             here = slice(offset, offset + size)
-            yield Samples(self._block.episodes[here], self._block.timesteps[here], self._clips)
+            yield Samples(self._episodes[here], self._timesteps[here], self._clips)
             self._position += size
             count -= size
             self._read_ahead(until=(offset + size) / self._block.size)
@@ -141,12 +186,15 @@ class _Lane:
         """Step into the planned block."""
         self._read_ahead(until=1.0)
         self._block, self._clips = self._next, self._next_clips
+        self._episodes, self._timesteps = self._next_samples
         self._plan(self._block.end)
 
     def _plan(self, position: int) -> None:
         self._next = self._order.block_at(self._lane, position)
         self._next_clips: dict[int, Clip] = {}
-        spans = self._table.spans(self._next.episodes, self._next.timesteps)
+        timesteps = self._table.timesteps(self._next.episodes, self._next.timesteps)
+        self._next_samples = self._next.episodes, timesteps
+        spans = self._table.spans(*self._next_samples)
         self._reader.read_ahead(spans, held=self._clips)
         portion = -(-len(spans) // _PORTIONS)
         self._unread = [spans[first : first + portion] for first in range(0, len(spans), portion)]
@@ -163,7 +211,7 @@ class _Parts(IterableDataset):  # type: ignore[type-arg]
     """Endless parts of this rank's batches: the whole share, or that of one worker's lanes."""
 
     def __init__(
-        self, table: SampleTable, order: SampleOrder, *, batch_size: int, start_step: int, rank: int, world_size: int
+        self, table: SampleTable, order: Order, *, batch_size: int, start_step: int, rank: int, world_size: int
     ) -> None:
         self._table, self._order = table, order
         self._batch_size, self._start_step = batch_size, start_step

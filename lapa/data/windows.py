@@ -1,9 +1,15 @@
 """Windows: the distance between the two frames of a pair, given in seconds, used in timesteps."""
 
-import numpy as np
-from jaxtyping import Float, Float32, Float64
+from collections.abc import Mapping
 
+import numpy as np
+from jaxtyping import Float, Float32, Float64, Int64
+
+from lapa.data.dataset import Dataset
 from lapa.errors import ConfigError
+
+ROUNDING = 1e-6
+"""Of a timestep: strides such as 30 / 29.97 are not exact."""
 
 
 def window_of(seconds: float, fps: float) -> int:
@@ -15,6 +21,35 @@ def window_of(seconds: float, fps: float) -> int:
             f"would be the same. Use at least {1 / fps:.3g} seconds."
         )
     return window
+
+
+def episode_windows(dataset: Dataset, seconds: float) -> Int64[np.ndarray, " e"]:
+    """The window of each episode, in its own timesteps; a mixture's members may have other seconds of theirs."""
+    told = per_episode(dataset, {member.name: member.window_seconds or seconds for member in dataset.info.members})
+    wanted = np.full(len(dataset), seconds) if told is None else told
+    pairs = np.stack([wanted, dataset.index["fps"].to_numpy()], axis=1)
+    different, places = np.unique(pairs, axis=0, return_inverse=True)
+    return np.array([window_of(*pair) for pair in different.tolist()], np.int64)[places.reshape(-1)]
+
+
+def sample_strides(dataset: Dataset) -> Float64[np.ndarray, " e"]:
+    """Timesteps between the starts of one episode's samples: above 1 where a mixture has a lower rate."""
+    fps = dataset.index["fps"].to_numpy()
+    rates = per_episode(dataset, {member.name: member.fps or np.inf for member in dataset.info.members})
+    return np.ones(len(dataset)) if rates is None else np.maximum(fps / rates, 1.0)
+
+
+def starts(lengths: Int64[np.ndarray, " e"], strides: Float64[np.ndarray, " e"]) -> Int64[np.ndarray, " e"]:
+    """How many samples begin in the first ``lengths`` timesteps of each episode."""
+    return np.ceil(np.maximum(lengths, 0) / strides - ROUNDING).astype(np.int64)
+
+
+def per_episode(dataset: Dataset, by_member: Mapping[str, float]) -> Float64[np.ndarray, " e"] | None:
+    """A number of each member at all of its episodes; None for a dataset that is no mixture."""
+    members = dataset.info.members
+    if not members:
+        return None
+    return np.repeat([by_member[member.name] for member in members], [member.num_episodes for member in members])
 
 
 def summed_actions(actions: Float[np.ndarray, "t a"], window: int) -> Float64[np.ndarray, "m a"]:

@@ -16,7 +16,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from lapa.config.data import IngestConfig
+from lapa.config.data import IngestConfig, parts_of
 from lapa.config.latent_action import LatentActionConfig, TransformerArchitecture
 from lapa.config.run import RunConfig
 from lapa.config.stages import CodesTarget, FinetuneConfig, PretrainConfig, RecordedActionsTarget
@@ -195,7 +195,8 @@ def _frame_size(run: RunConfig, role: str) -> int:
     if dataset := _dataset(run, role):
         return dataset.info.image_size
     config = datasets_of(run).get(role)
-    return config.image_size if isinstance(config, IngestConfig) else ASSUMED_FRAME_SIZE
+    parts = parts_of(config).values() if config is not None else ()
+    return next((part.image_size for part in parts if isinstance(part, IngestConfig)), ASSUMED_FRAME_SIZE)
 
 
 def _modules(model: nn.Module) -> dict[str, Any]:

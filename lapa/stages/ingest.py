@@ -13,20 +13,23 @@ from lapa.config.data import (
     IngestConfig,
     LeRobotSource,
     MetaWorldSource,
+    MixtureConfig,
     SidecarInstructions,
     SimulatedSource,
     SourceConfig,
     TabletopSource,
     VideoFolderSource,
+    parts_of,
 )
 from lapa.config.run import RunConfig
 from lapa.data.dataset import Dataset
 from lapa.data.ingest import ingest, is_current
+from lapa.data.mixture import mix
 from lapa.envs.metaworld.recording import record as record_metaworld
 from lapa.envs.tabletop.embodiments import embodiment_of
 from lapa.envs.tabletop.recording import record as record_tabletop
 from lapa.stages.context import Stage, local_folder, open_stage
-from lapa.stages.plan import dataset_url, datasets_of, finished, is_whole
+from lapa.stages.plan import dataset_url, datasets_of, finished, is_whole, part_urls
 from lapa.stages.results import Artifact
 
 logger = logging.getLogger(__name__)
@@ -41,9 +44,12 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
         outputs: dict[str, Artifact] = {}
         metrics: dict[str, float] = {}
         for role, config in datasets_of(run).items():
+            for name, part in parts_of(config).items():
+                if isinstance(part, IngestConfig):
+                    metrics |= _ingest(stage, f"{role}/{name}" if name else role, part, dataset_url(run, part))
             url = dataset_url(run, config)
-            if isinstance(config, IngestConfig):
-                metrics |= _ingest(stage, role, config, url)
+            if isinstance(config, MixtureConfig):
+                mix(config, part_urls(run, config), url)
             info = Dataset.open(url).info
             outputs[role] = Artifact(url=url, digest=info.revision)
             metrics |= {f"{role}/episodes": info.num_episodes, f"{role}/frames": info.num_frames}
@@ -53,6 +59,9 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
 
 def _is_current(run: RunConfig, config: DatasetConfig) -> bool:
     """Whether a dataset is there, and is what its source would give now. A recording changes with its settings only."""
+    if isinstance(config, MixtureConfig):
+        are_current = all(_is_current(run, part) for part in parts_of(config).values())
+        return are_current and is_whole(run, config)
     if isinstance(config, ExistingDataset) or isinstance(config.source, SimulatedSource):
         return is_whole(run, config)
     return is_current(config, dataset_url(run, config))

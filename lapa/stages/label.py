@@ -13,7 +13,7 @@ from lapa.config.run import RunConfig
 from lapa.data.dataset import Dataset
 from lapa.data.labels import AnyLabels, Labels, LabelStamp, LabelWriter
 from lapa.data.stream import shard_episodes
-from lapa.data.windows import window_of
+from lapa.data.windows import episode_windows
 from lapa.errors import LabelMismatch
 from lapa.stages.context import Stage, open_stage
 from lapa.stages.labellers import Labeller, load_labeller
@@ -107,7 +107,7 @@ def _missing_shards(ranks: Ranks, dataset: Dataset, writer: LabelWriter) -> list
 
 def _shard_labels(run: RunConfig, dataset: Dataset, shard: int, labeller: Labeller) -> Iterator[AnyLabels]:
     names = dataset.index.column("episode")
-    rates = dataset.index.column("fps")
+    windows = episode_windows(dataset, run.laq.window_seconds)
     for row, frames in shard_episodes(dataset, shard):
-        window = window_of(run.laq.window_seconds, rates[row].as_py())
+        window = int(windows[row])
         yield labeller.label(names[row].as_py(), frames, window=window, batch_size=run.label.batch_size)

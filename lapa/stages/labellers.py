@@ -15,7 +15,7 @@ from lapa.analysis.scores import r2_scores
 from lapa.data.dataset import Dataset
 from lapa.data.frames import episode_arrays
 from lapa.data.labels import AnyLabels, EpisodeActions, EpisodeLabels, LabellerKind, Labels
-from lapa.data.windows import mean_actions, window_of
+from lapa.data.windows import episode_windows, mean_actions
 from lapa.errors import CheckpointMismatch, ConfigError
 from lapa.models.inverse_dynamics.model import (
     INVERSE_DYNAMICS_KIND,
@@ -157,13 +157,13 @@ def _explained(labels: Labels, dataset: Dataset) -> dict[str, float]:
     names = labels.stamp.action_names
     if dimension_names(dataset.info.action_names, dataset.info.action_dims) != names:
         return {}
-    has_actions, rates = dataset.index["has_actions"].to_pylist(), dataset.index["fps"].to_pylist()
+    has_actions = dataset.index["has_actions"].to_pylist()
     rows = [row for row in range(len(dataset)) if has_actions[row] and len(labels.actions_of(row))]
     if not rows:
         return {}
     rows = [rows[place] for place in np.unique(np.linspace(0, len(rows) - 1, COMPARED_EPISODES).round().astype(int))]
     labelled = [labels.actions_of(row) for row in rows]
-    windows = [window_of(labels.stamp.window_seconds, rates[row]) for row in rows]
+    windows = episode_windows(dataset, labels.stamp.window_seconds)[rows].tolist()
     recorded = [
         mean_actions(episode_arrays(dataset, row)["actions"], window) for row, window in zip(rows, windows, strict=True)
     ]

@@ -11,7 +11,7 @@ from jaxtyping import Float64, Int64, UInt8
 
 from lapa.data.dataset import Dataset
 from lapa.data.frames import episode_arrays, episode_frames
-from lapa.data.windows import summed_actions, window_of
+from lapa.data.windows import episode_windows, summed_actions
 
 LARGEST_JOINT = 1024
 """More latent actions than this are too many for one indicator each; the probe is then additive only."""
@@ -29,10 +29,10 @@ class ProbeEpisode:
 def probe_episodes(dataset: Dataset, *, window_seconds: float, max_pairs: int = 2000) -> list[ProbeEpisode]:
     """Labelled episodes, from the first on, until there are `max_pairs` frame pairs."""
     episodes: list[ProbeEpisode] = []
-    rates, labelled = dataset.index["fps"].to_pylist(), dataset.index["has_actions"].to_pylist()
+    windows, labelled = episode_windows(dataset, window_seconds).tolist(), dataset.index["has_actions"].to_pylist()
     lengths, pairs = dataset.index["num_frames"].to_pylist(), 0
     for row, has_actions in enumerate(labelled):
-        window = window_of(window_seconds, rates[row])
+        window = windows[row]
         if not has_actions or lengths[row] <= window:
             continue
         motion = summed_actions(episode_arrays(dataset, row)["actions"], window)
