@@ -1,6 +1,8 @@
 """What every `lapactl deploy` command is told in the same words, and how a bare name becomes `deploy start`."""
 
 import difflib
+import signal
+import sys
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -21,16 +23,18 @@ class TargetKind(StrEnum):
 
 TargetOption = Annotated[TargetKind, typer.Option("--target", help="Where it runs; local is this machine.")]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Deployment, as `lapactl deploy status` names it.")]
+NamesArgument = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Deployments; all by default.")]
 ClusterOption = Annotated[str | None, typer.Option("--cluster", metavar="NAME", help="Cluster profile.")]
 NamespaceOption = Annotated[str | None, typer.Option("--namespace", help="The profile's by default.")]
 StateOption = Annotated[
     str | None, typer.Option("--state", metavar="FOLDER", help="Where --target local keeps its record and logs.")
 ]
 TimeoutOption = Annotated[
-    str, typer.Option("--timeout", metavar="TIME", help="How long the new version may take to be ready: 90s, 15m.")
+    str | None,
+    typer.Option("--timeout", metavar="TIME", help="How long the new version may take to be ready: 90s, 15m."),
 ]
 KeepOption = Annotated[
-    int, typer.Option("--keep-minutes", min=0, help="How long the replaced version stays warm for a rollback.")
+    int | None, typer.Option("--keep-minutes", min=0, help="How long the replaced version stays warm for a rollback.")
 ]
 ReconnectOption = Annotated[
     bool,
@@ -39,6 +43,12 @@ ReconnectOption = Annotated[
         help="Close connections to the replaced version now, so that their robots connect to the new one.",
     ),
 ]
+
+
+def end_cleanly() -> None:
+    """SIGTERM, as Ctrl-C, takes away what was begun; and a process that is the first of its container does not ignore
+    it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 class DeployGroup(TyperGroup):

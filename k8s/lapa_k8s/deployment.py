@@ -50,6 +50,8 @@ class DeploymentSpec(Spec):
     """Variables from existing Secrets."""
     annotations: dict[str, str] = Field({})
     """More annotations of the pods."""
+    known_as: str = ""
+    """Name of a release that was made before: one that is started again by a newer program keeps its name."""
 
     @model_validator(mode="after")
     def _somebody_may_ask(self) -> Self:
@@ -79,7 +81,8 @@ class DeploymentSpec(Spec):
     @property
     def release(self) -> str:
         """Name of this version with these settings; the last part is a digest of all of them, the bundle's included."""
-        return release_name(self.name, self.pinned.version, content_hash(self.model_dump(mode="json")))
+        content = content_hash(self.model_dump(mode="json", exclude={"known_as"}))
+        return self.known_as or release_name(self.name, self.pinned.version, content)
 
 
 def release_name(deployment: str, version: int, content: str) -> str:

@@ -7,10 +7,11 @@ asks neither the registry nor a profile: every release carries all that starts i
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from lapa_k8s.base import Spec
 from lapa_k8s.deployment import Pinned
+from lapa_k8s.errors import ClusterError
 
 HISTORY = 12
 """Releases that are remembered. An object's annotations hold 256 KiB in all, a release takes about 2."""
@@ -21,7 +22,8 @@ RETRY_MINUTES = (1, 2, 5, 15, 60)
 class Release(Spec):
     """One entry of the history: from then on this was served."""
 
-    number: int = Field(gt=0)
+    number: int = Field(1, gt=0)
+    """Counted by the record."""
     name: str
     """Of what runs it; the same name is the same version with the same settings."""
     pinned: Pinned
@@ -91,6 +93,7 @@ def switched(
 ) -> Record:
     """The record once a release is what runs. What it replaces stays warm for a while, and nothing older does;
     ``leaves`` says that what it replaces was bad."""
+    release = release.model_copy(update={"number": record.active.number + 1 if record else 1})
     if record is None:
         return Record(name=name, history=(release,))
     old = record.active
@@ -102,10 +105,6 @@ def switched(
         )
         rejected = (*(item for item in rejected if item.digest != bad.digest), bad)
     return Record(name=name, history=(*record.history, release)[-HISTORY:], kept=kept, rejected=rejected)
-
-
-def next_number(record: Record | None) -> int:
-    return record.active.number + 1 if record else 1
 
 
 def expired(record: Record, *, now: datetime) -> list[str]:
@@ -132,6 +131,18 @@ def retry_at(record: Record, digest: str) -> datetime | None:
         return None
     minutes = RETRY_MINUTES[min(failed.times, len(RETRY_MINUTES)) - 1]
     return datetime.fromisoformat(failed.at) + timedelta(minutes=minutes)
+
+
+def parse_record(name: str, text: str) -> Record:
+    """Raises ClusterError for one that this program cannot read."""
+    try:
+        return Record.model_validate_json(text)
+    except ValidationError as error:
+        raise ClusterError(
+            f"the record of deployment '{name}' cannot be read ({error.error_count()} problems, the first: "
+            f"{error.errors()[0]['msg']}); a newer lapactl wrote it, or somebody changed it. Nothing was changed; use "
+            "the newest lapactl"
+        ) from None
 
 
 def stamp(moment: datetime) -> str:
