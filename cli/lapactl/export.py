@@ -46,6 +46,8 @@ def export(
     found = find_policy(source)
     exported = copy_bundle(found, url, progress=out.say)
     done = {"url": exported.url, "digest": exported.digest, "files": exported.files, "bytes": exported.bytes}
+    if not exported.has_recorded:
+        out.warn("it carries no recorded observations to replay where it is served; a policy finetuned anew does")
     if not is_registered:
         out.record(done)
         return

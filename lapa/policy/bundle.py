@@ -2,11 +2,12 @@
 
 model/          the model folder (config.json holds the action space and its bins)
 policy.json     schema version, action space, lineage, licences, the resolved run
+recorded.safetensors  a few observations and what the policy answered: whoever loads it can ask again
 manifest.json   SHA-256 of every other file; written last
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from lapa.errors import PolicyError
 from lapa.models.vla.storage import load_vla, load_vla_spec
 from lapa.policy.manifest import MODEL_FOLDER, POLICY_FILE, SCHEMA_VERSION, read_manifest, verify_bundle, write_manifest
 from lapa.policy.policy import Policy
+from lapa.policy.recorded import record_answers, write_recorded
+from lapa.types.episodes import Observation
 
 
 def export_bundle(
@@ -26,10 +29,12 @@ def export_bundle(
     lineage: Mapping[str, Any],
     resolved_run: Mapping[str, Any],
     licences: Mapping[str, int] | None = None,
+    observations: Sequence[tuple[Observation, str]] = (),
 ) -> str:
     """Write a bundle into an empty folder; returns its digest.
 
-    `lineage` names what the policy was made from, `licences` counts the episodes under each licence.
+    `lineage` names what the policy was made from, `licences` counts the episodes under each licence. `observations`,
+    each with its instruction, travel in the bundle with the policy's answers; without them nobody can replay it.
     """
     spec = load_vla_spec(model_url)
     if spec.actions is None or spec.head is None:
@@ -50,6 +55,10 @@ def export_bundle(
             "run": dict(resolved_run),
         },
     )
+    if observations:
+        policy = Policy(load_vla(str(folder / MODEL_FOLDER)), device=_device(None))
+        seen, instructions = zip(*observations, strict=True)
+        write_recorded(folder, record_answers(policy, seen, instructions))
     return write_manifest(folder)
 
 
@@ -63,5 +72,8 @@ def load_bundle(url: str, *, device: str | None = None, seed: int = 0) -> Policy
         folder = files.local_copy(url, Path(cache))
         digest = verify_bundle(str(folder), shown=url)
         model = load_vla(str(folder / MODEL_FOLDER))
-    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return Policy(model, digest=digest, device=chosen, seed=seed)
+    return Policy(model, digest=digest, device=_device(device), seed=seed)
+
+
+def _device(asked: str | None) -> str:
+    return asked or ("cuda" if torch.cuda.is_available() else "cpu")

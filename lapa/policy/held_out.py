@@ -84,6 +84,26 @@ def held_out_error(
     )
 
 
+def some_observations(
+    dataset: Dataset, *, validation_share: float, use_proprioception: bool, count: int
+) -> list[tuple[Observation, str]]:
+    """At most `count` observations with their instructions, one or more an episode, spread evenly over held-out
+    episodes; over those that were trained on where none was held out. The same ones every time."""
+    training, held_out = split_rows(dataset, validation_share)
+    rows = held_out if len(held_out) else training
+    chosen = rows[np.linspace(0, len(rows) - 1, num=min(count, len(rows)), dtype=int)]
+    shares = np.full(len(chosen), count // len(chosen)) + (np.arange(len(chosen)) < count % len(chosen))
+    found = []
+    for row, share in zip(chosen, shares, strict=True):
+        frames, arrays = episode_frames(dataset, row), episode_arrays(dataset, row)
+        instruction = dataset.index.column("instruction")[int(row)].as_py()
+        # Inside the episode: its first frame looks like every other's, and its last shows the work done.
+        for timestep in np.unique(np.linspace(0, len(frames) - 1, num=int(share) + 2, dtype=int)[1:-1]):
+            state = arrays["proprioception"][timestep] if use_proprioception else None
+            found.append((Observation(image=frames[timestep], proprioception=state), instruction))
+    return found
+
+
 def _batches(
     dataset: Dataset, row: int, stride: int, use_proprioception: bool, batch_size: int
 ) -> Iterator[tuple[Sequence[Observation], Sequence[str], np.ndarray]]:

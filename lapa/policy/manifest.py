@@ -20,6 +20,8 @@ SCHEMA_VERSION = 1
 MODEL_FOLDER = "model"
 POLICY_FILE = "policy.json"
 MANIFEST_FILE = "manifest.json"
+RECORDED_FILE = "recorded.safetensors"
+"""Observations and the policy's answers to them, where the bundle carries some: `lapa.policy.recorded`."""
 BLOCK_BYTES = 8 * 1024**2
 
 CODE_SUFFIXES = (".bin", ".ckpt", ".dill", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth", ".py", ".so")

@@ -17,11 +17,9 @@ from safetensors.numpy import load, save_file
 
 from lapa import files
 from lapa.errors import PolicyError
-from lapa.policy.manifest import read_manifest
+from lapa.policy.manifest import RECORDED_FILE, read_manifest
 from lapa.policy.policy import Policy
 from lapa.types.episodes import Observation
-
-RECORDED_FILE = "recorded.safetensors"
 
 NEAR = 0.01
 """Share of a dimension's range by which devices may differ: rounding moves a regressed number, seldom a bin."""

@@ -14,6 +14,7 @@ from lapa.config.run import RunConfig
 from lapa.errors import PolicyError
 from lapa.policy.bundle import load_bundle
 from lapa.policy.policy import Policy
+from lapa.policy.recorded import read_recorded, replay
 from lapa.types.episodes import Observation
 
 WARM_UP_CALLS = 3
@@ -22,12 +23,18 @@ FRAME_SIZE = 256
 
 
 def main(run: RunConfig | None, arguments: Sequence[str]) -> None:
-    """Print `{"digest", "load_seconds", "device", "calls", "p50_milliseconds", "p99_milliseconds", …}`."""
+    """Print `{"digest", "load_seconds", "device", "calls", "p50_milliseconds", "replayed", "differing", …}`.
+
+    PolicyError when it answers the observations that the bundle carries otherwise than at export.
+    """
     url, calls = arguments[0], int(arguments[1])
     started = time.perf_counter()
     policy = load_bundle(url)
     loaded = time.perf_counter() - started
-    sys.stdout.write(json.dumps({"load_seconds": loaded, **rehearse(policy, calls)}) + "\n")
+    recorded = read_recorded(url)
+    differing = replay(policy, recorded) if recorded is not None else 0.0
+    replayed = {"replayed": len(recorded.instructions) if recorded is not None else 0, "differing": differing}
+    sys.stdout.write(json.dumps({"load_seconds": loaded, **replayed, **rehearse(policy, calls)}) + "\n")
 
 
 def rehearse(policy: Policy, calls: int) -> dict[str, float | int | str]:

@@ -14,6 +14,7 @@ from lapa.policy.manifest import (
     BLOCK_BYTES,
     MANIFEST_FILE,
     POLICY_FILE,
+    RECORDED_FILE,
     bundle_digest,
     bundle_files,
     file_digest,
@@ -56,6 +57,8 @@ class Exported:
     digest: str
     files: int
     bytes: int
+    has_recorded: bool
+    """Whether observations travel in it, which whoever serves it replays."""
 
 
 def find_policy(source: str) -> FoundPolicy:
@@ -91,7 +94,13 @@ def export(found: FoundPolicy, url: str, *, progress: Progress = lambda name: No
     files.write_bytes(files.join(url, MANIFEST_FILE), files.read_bytes(files.join(found.url, MANIFEST_FILE)))
     verify_bundle(url, expected=found.digest, progress=lambda name: progress(f"read back {name}"))
     sizes = bundle_files(url)
-    return Exported(url=url, digest=found.digest, files=len(sizes) + 1, bytes=sum(sizes.values()))
+    return Exported(
+        url=url,
+        digest=found.digest,
+        files=len(sizes) + 1,
+        bytes=sum(sizes.values()),
+        has_recorded=RECORDED_FILE in named,
+    )
 
 
 def register(

@@ -205,7 +205,11 @@ def loads(gate: settings.LoadsGate, evidence: Evidence) -> Verdict:
     if rehearsal["digest"] != evidence.version.digest:
         return failed(f"it loaded another bundle, {rehearsal['digest'][:12]}…", wanted, "Export it again.")
     shape = f"{rehearsal['horizon']} actions of {rehearsal['action_dims']} numbers"
-    return passed(f"loaded in {rehearsal['load_seconds']:.1f} s on {rehearsal['device']}, gives {shape}", wanted)
+    # The serving environment's own version of this program may be an older one, that did not replay.
+    replayed = rehearsal.get("replayed", 0)
+    answers = f"answers {replayed} recorded observations as at export" if replayed else "carries nothing to replay"
+    loaded = f"loaded in {rehearsal['load_seconds']:.1f} s on {rehearsal['device']}"
+    return passed(f"{loaded}, gives {shape}, {answers}", wanted)
 
 
 def latency(gate: settings.LatencyGate, evidence: Evidence) -> Verdict:

@@ -45,10 +45,7 @@ class ServedModel:
         loaded = time.monotonic()
         Image.preinit()  # decoders load when the first picture comes, and that is a robot's
         _warm_up(policy, config.warmups)
-        recorded = read_recorded(config.bundle)
-        if recorded is not None:
-            share = replay(policy, recorded)
-            logger.info("event=replayed observations=%d differing=%.4f", len(recorded.instructions), share)
+        _replay(policy, config.bundle)
         logger.info(
             "event=loaded bundle=%s device=%s load_seconds=%.1f warmup_seconds=%.1f",
             config.bundle, policy.device, loaded - started, time.monotonic() - loaded,
@@ -71,6 +68,18 @@ def _warm_up(policy: Policy, times: int) -> None:
             "the policy answers a grey picture with NaN or infinite actions; it is not served. The weights are "
             "damaged or training diverged: evaluate the bundle, and promote another one."
         )
+
+
+def _replay(policy: Policy, bundle: str) -> None:
+    recorded = read_recorded(bundle)
+    if recorded is None:
+        logger.warning(
+            "event=nothing_to_replay bundle=%s message='the bundle carries no recorded observations, so that it acts "
+            "here as it did at export is not proved; policies finetuned anew carry some'", bundle,
+        )  # fmt: skip
+        return
+    share = replay(policy, recorded)
+    logger.info("event=replayed observations=%d differing=%.4f", len(recorded.instructions), share)
 
 
 def made_up_observation(policy: Policy) -> Observation:

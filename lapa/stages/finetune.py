@@ -24,6 +24,7 @@ from lapa.models.vla.heads.build import bins_of
 from lapa.models.vla.spec import VlaSpec
 from lapa.models.vla.storage import load_vla_spec, start_finetuning
 from lapa.policy.bundle import export_bundle
+from lapa.policy.held_out import some_observations
 from lapa.policy.manifest import verify_bundle
 from lapa.stages.context import Stage, open_stage
 from lapa.stages.origin import everything_behind, licences_of
@@ -33,6 +34,9 @@ from lapa.tracking.registry import POLICY_MODEL
 from lapa.training.tasks.finetune import FinetuneTask
 
 logger = logging.getLogger(__name__)
+
+RECORDED_OBSERVATIONS = 8
+"""That travel in the bundle with the policy's answers: enough to find out other weights or another preprocessing."""
 
 
 def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
@@ -55,7 +59,7 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
             stream=config.stream,
             config=config.fit,
         )
-        policy = _export(stage, model)
+        policy = _export(stage, model, dataset, spec)
         stage.finish(
             outputs={"model": model, "policy": policy},
             metrics=result.metrics,
@@ -137,11 +141,18 @@ def _training_values(config: FinetuneConfig, dataset: Dataset, name: str) -> np.
     return np.concatenate([episode_arrays(dataset, row)[name] for row in rows])
 
 
-def _export(stage: Stage, model: Artifact) -> Artifact:
+def _export(stage: Stage, model: Artifact, dataset: Dataset, spec: VlaSpec) -> Artifact:
     url = files.join(stage.folder, "policy")
     if not stage.is_main:
         return Artifact(url=url, digest="")
+    assert stage.run.finetune is not None, "this is its stage"
     behind = everything_behind(stage.inputs)
+    observations = some_observations(
+        dataset,
+        validation_share=stage.run.finetune.stream.validation_share,
+        use_proprioception=spec.proprioception_dims > 0,
+        count=RECORDED_OBSERVATIONS,
+    )
     with TemporaryDirectory(prefix="lapa-policy-") as scratch:
         digest = export_bundle(
             Path(scratch),
@@ -150,6 +161,7 @@ def _export(stage: Stage, model: Artifact) -> Artifact:
             lineage={path: artifact.digest for path, artifact in behind.items()},
             licences=licences_of(behind),
             resolved_run=result_settings(stage.run),
+            observations=observations,
         )
         files.upload(Path(scratch), url, last="manifest.json")
     logger.info("policy=%s digest=%s", url, digest)

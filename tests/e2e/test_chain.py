@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lapa.policy.bundle import load_bundle
+from lapa.policy.recorded import read_recorded, replay
 from tests.distributed import rank_environment
 
 SMALLER = (
@@ -67,7 +69,10 @@ def test_the_smoke_run_makes_a_policy_with_its_success_numbers_and_a_report(stor
         assert {"success_rate", "success_low", "success_high", "oracle_success_rate", "held_out/ratio"} <= set(
             evaluation["metrics"]
         )
-        assert evaluation["inputs"]["policy"] == finetune["outputs"]["policy"]
+        policy = finetune["outputs"]["policy"]
+        assert evaluation["inputs"]["policy"] == policy
+        recorded = read_recorded(policy["url"])
+        assert recorded is not None and replay(load_bundle(policy["url"], device="cpu"), recorded) == 0
     assert by_name["pretrain", run]["inputs"]["labels"] == by_name["label", run]["outputs"]["labels"]
 
     report = json.loads(lapactl("report", run, "--work", work, "--output", "json").stdout)

@@ -7,8 +7,8 @@ import pytest
 
 from lapa.data.dataset import Dataset
 from lapa.data.splits import split_rows
-from lapa.data.stream import episode_arrays
-from lapa.policy.held_out import held_out_error
+from lapa.data.stream import episode_arrays, episode_frames
+from lapa.policy.held_out import held_out_error, some_observations
 from tests.builders import make_dataset
 
 SHARE = 0.3
@@ -58,3 +58,21 @@ def test_an_only_episode_is_trained_on_and_leaves_nothing_to_compare(tmp_path):
 def test_only_held_out_episodes_are_compared(dataset):
     _, held_out = split_rows(dataset, SHARE)
     assert error_of(dataset, np.zeros(3, np.float32)).timesteps == 12 * len(held_out)
+
+
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_observations_to_record_are_of_held_out_episodes_spread_evenly_and_the_same_every_time(dataset, count):
+    _, held_out = split_rows(dataset, SHARE)
+    found = some_observations(dataset, validation_share=SHARE, use_proprioception=True, count=count)
+    frames = [frame for row in held_out for frame in episode_frames(dataset, row)]
+    assert len(found) == count
+    assert all(any(np.array_equal(seen.image, frame) for frame in frames) for seen, _ in found)
+    assert {instruction for _, instruction in found} <= {f"push object {row % 3}" for row in held_out}
+    again = some_observations(dataset, validation_share=SHARE, use_proprioception=True, count=count)
+    assert [seen.proprioception[0] for seen, _ in found] == [seen.proprioception[0] for seen, _ in again]
+
+
+def test_without_held_out_episodes_observations_to_record_are_of_the_others(tmp_path):
+    alone = Dataset.open(make_dataset(tmp_path / "alone", episodes=1, frames=2, actions=False))
+    ((seen, _),) = some_observations(alone, validation_share=SHARE, use_proprioception=False, count=1)
+    assert seen.proprioception is None and seen.image.shape == (48, 48, 3)

@@ -7,9 +7,8 @@ from lapa.config.vla import FlowHead, L1Head
 from lapa.errors import PolicyError
 from lapa.models.vla.storage import save_vla
 from lapa.policy.bundle import export_bundle, load_bundle
-from lapa.policy.manifest import write_manifest
-from lapa.policy.policy import Policy
-from lapa.policy.recorded import RECORDED_FILE, read_recorded, record_answers, replay, write_recorded
+from lapa.policy.manifest import RECORDED_FILE, write_manifest
+from lapa.policy.recorded import read_recorded, replay
 from tests.models.vla.models import seeded, small_convolutional, spec_of
 from tests.policy.test_bundle import some_observations
 
@@ -18,10 +17,8 @@ from tests.policy.test_bundle import some_observations
 def bundle(request, tmp_path):
     model = seeded(spec_of(small_convolutional(), request.param, latent=False, frame_size=24))
     save_vla(tmp_path / "model", model)
-    export_bundle(tmp_path / "bundle", str(tmp_path / "model"), lineage={}, resolved_run={})
-    recorded = record_answers(Policy(model), some_observations(), ["push", "go", "reach the star"])
-    write_recorded(tmp_path / "bundle", recorded)
-    write_manifest(tmp_path / "bundle")
+    seen = list(zip(some_observations(), ["push", "go", "reach the star"], strict=True))
+    export_bundle(tmp_path / "bundle", str(tmp_path / "model"), lineage={}, resolved_run={}, observations=seen)
     return tmp_path / "bundle"
 
 

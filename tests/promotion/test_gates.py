@@ -170,7 +170,9 @@ def test_provenance_names_what_is_missing():
 def test_files_load_and_latency():
     assert verdict(settings.FilesGate(), Facts()).outcome == "passed"
     assert verdict(settings.FilesGate(), Facts(digest="other")).is_failure
-    assert verdict(settings.LoadsGate(), Facts()).outcome == "passed"
+    assert "carries nothing to replay" in verdict(settings.LoadsGate(), Facts()).found
+    replayed = verdict(settings.LoadsGate(), Facts(rehearsed=REHEARSAL | {"replayed": 8}))
+    assert replayed.outcome == "passed" and "answers 8 recorded observations as at export" in replayed.found
     assert verdict(settings.LoadsGate(), Facts(rehearsed=REHEARSAL | {"digest": "x"})).is_failure
     assert verdict(settings.LatencyGate(max_milliseconds=50), Facts()).outcome == "passed"
     assert verdict(settings.LatencyGate(max_milliseconds=30), Facts()).is_failure
