@@ -32,6 +32,9 @@ def serve(
         str | None, typer.Option("--bounds", metavar="clamp|refuse", help="For actions outside the recorded range.")
     ] = None,
     image_key: Annotated[str | None, typer.Option("--image-key", help="Field that holds the policy's camera.")] = None,
+    record: Annotated[
+        str | None, typer.Option("--record", metavar="URL", help="Record observations and actions to this folder.")
+    ] = None,
     settings: Annotated[
         list[str], typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, e.g. max_batch=8; repeatable.")
     ] = [],  # noqa: B006 (Typer copies defaults)
@@ -47,6 +50,7 @@ def serve(
     chosen: dict[str, Any] = {
         "bundle": bundle, "host": host, "port": port, "token_file": token_file, "is_open": is_open, "name": name,
         "version": version, "expected_digest": digest, "device": device, "bounds": bounds, "image_key": image_key,
+        "record": record,
     }  # fmt: skip
     config = resolve({key: value for key, value in chosen.items() if value is not None}, settings)
     if is_dry:

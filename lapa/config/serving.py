@@ -2,7 +2,8 @@
 
 from typing import Literal
 
-from pydantic import Field
+from fsspec.registry import known_implementations
+from pydantic import Field, field_validator
 
 from lapa.config.base import Config
 
@@ -64,9 +65,45 @@ class ServingConfig(Config):
     body_seconds: float = Field(30.0, gt=0)
     """A request whose body is not there by then is refused with 408."""
 
+    record: str = ""
+    """Folder, `s3://…` or any other fsspec URL, that observations, instructions, states and the actions that were sent
+    are recorded to; nothing is recorded without it."""
+    record_share: float = Field(1.0, gt=0, le=1)
+    """Share of the episodes that are recorded, each whole; which ones is decided by their ids."""
+    record_queue_bytes: int = Field(256 * MIB, ge=MIB)
+    """Observations that may wait to be recorded; what comes while they fill this is dropped and counted."""
+    record_shard_bytes: int = Field(64 * MIB, ge=1024)
+    """Of one file; the next one is begun then."""
+    record_shard_seconds: float = Field(300.0, gt=0)
+    """What was recorded is stored after about so long, however little: what a killed server loses at most, twice."""
+
     warmups: int = Field(2, ge=1)
     """Inferences on a made-up observation before the server is ready."""
     drain_seconds: float = Field(0.0, ge=0)
     """After SIGTERM: how long requests are still taken while readiness is off, so that routers look elsewhere."""
     grace_seconds: float = Field(30.0, gt=0)
-    """After that: how long what is under way may take."""
+    """After that: how long what is under way may take; then again, how long storing what was recorded may take."""
+
+    @field_validator("record")
+    @classmethod
+    def _is_a_known_store(cls, url: str) -> str:
+        """A server must not find out when it stores the first shard."""
+        protocol, separator, _ = url.partition("://")
+        if separator and protocol not in known_implementations:
+            raise ValueError(f"{url!r} begins with {protocol}://, which is no store that fsspec knows, such as s3://")
+        return url
+
+
+class ReplayConfig(Config):
+    """What `python -m lapa replay` compares with what."""
+
+    recording: str
+    """Folder that `lapactl serve --record` wrote, a file of it, or a bundle: what was recorded at its export."""
+    bundle: str
+    """The policy that is asked now."""
+    expected_digest: str = ""
+    device: str | None = None
+    tolerance: float = Field(0.01, ge=0)
+    """Share of each dimension's range that an action may differ by; a bundle's own replay allows as much."""
+    limit: int | None = Field(None, gt=0)
+    """Observations that are compared at most, the first ones."""

@@ -28,6 +28,11 @@ class Metrics:
             "actions_out_of_bounds", "Numbers outside the recorded range, by dimension.", "dimension", "handling"
         )
         self.not_finite = self._counter("actions_not_finite", "Chunks with NaN or infinite numbers; none was sent.")
+        self.recorded = self._counter("recorded_observations", "Observations that were stored with their actions.")
+        self.recorded_bytes = self._counter("recorded_bytes", "Bytes of the shards that hold them.")
+        self.recording_dropped = self._counter(
+            "recording_dropped", "Observations that were not stored: queue (too slow), store (away), error.", "reason"
+        )
         self.episodes = self._counter("episodes", "Episodes begun with a reset.")
         self.queue_depth = self._gauge("queue_depth", "Requests that wait.")
         self.sessions = self._gauge("sessions", "Open websockets.", "protocol")

@@ -5,6 +5,7 @@ Beyond openpi: `{"reset": true}` begins an episode, alone or with an observation
 """
 
 import time
+import uuid
 from typing import Any
 
 from starlette.websockets import WebSocket
@@ -25,10 +26,12 @@ async def talk(service: PolicyService, sessions: Sessions, websocket: WebSocket)
             return
         await websocket.send_bytes(pack(service.model.card))
         previous_ms: float | None = None
+        episode = uuid.uuid4().hex
         while (data := await sessions.receive(session)) is not None:
             started = time.monotonic()
             try:
-                reply = await _answer(service, data)
+                reply = await _answer(service, data, episode)
+                episode = reply.get("episode", episode)
             except Refusal as refusal:
                 await websocket.send_text(f"{refusal.reason}: {refusal}")
                 continue
@@ -38,14 +41,16 @@ async def talk(service: PolicyService, sessions: Sessions, websocket: WebSocket)
             previous_ms = (time.monotonic() - started) * 1000
 
 
-async def _answer(service: PolicyService, data: bytes | str) -> dict[str, Any]:
+async def _answer(service: PolicyService, data: bytes | str, episode: str) -> dict[str, Any]:
+    """With `episode` where one begins."""
     payload = _payload(data)
-    episode = None
+    begun = {}
     if isinstance(payload, dict) and payload.pop("reset", False) is True:
         episode = service.reset()
+        begun = {"reset": True, "episode": episode}
         if not payload:
-            return {"reset": True, "episode": episode}
-    return record(service, await service.act(payload, protocol=PROTOCOL))
+            return begun
+    return record(service, await service.act(payload, protocol=PROTOCOL, episode=episode)) | begun
 
 
 def _payload(data: bytes | str) -> Any:

@@ -57,13 +57,21 @@ def routes(service: PolicyService) -> APIRouter:
         deadline_seconds: Annotated[
             float | None, Query(gt=0, le=3600, description="Refuse rather than answer later; the server's own at most.")
         ] = None,
+        episode: Annotated[
+            str | None,
+            Query(pattern="^[A-Za-z0-9]{1,64}$", description="What `/reset` answered; recordings keep it together."),
+        ] = None,
     ) -> Response:
         """Observation and instruction in, action chunk out."""
         config = service.config
         data = await read_body(request, max_bytes=config.max_request_bytes, seconds=config.body_seconds)
         body = await asyncio.to_thread(parse_body, data, request.headers.get("content-type", ""))
         answer = await service.act(
-            body.payload, protocol="rest", request_id=request.scope["request_id"], seconds=deadline_seconds
+            body.payload,
+            protocol="rest",
+            request_id=request.scope["request_id"],
+            seconds=deadline_seconds,
+            episode=episode,
         )
         return _response(service, answer, body, reply)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from lapa.serving.bounds import ActionBounds, NotFinite, OutOfBounds
 from lapa.serving.metrics import Metrics
 from lapa.serving.model import ServedModel
 from lapa.serving.observations import Asked
+from lapa.serving.recording import Recorder
+from lapa.serving.recording_format import Seen
 from lapa.serving.refusals import Refusal
 
 logger = logging.getLogger(__name__)
@@ -55,6 +58,7 @@ class PolicyService:
         """Requests under way, in every protocol."""
         self._model: ServedModel | None = None
         self._bounds: ActionBounds | None = None
+        self._recorder: Recorder | None = None
         self._batcher: Batcher[Asked, np.ndarray] = Batcher(
             self._propose, max_batch=config.max_batch, queue=config.queue
         )
@@ -83,12 +87,17 @@ class PolicyService:
         self._bounds = ActionBounds(self._model.policy.space, self.config.bounds)
         card = self._model.card
         self.metrics.info.labels(card["name"], card["version"], card["digest"]).set(1)
+        if self.config.record:
+            self._recorder = Recorder(self.config, self.config.record, card, self.metrics)
+            self._recorder.start()
         self._batcher.start()
         self.status = Status.READY
         logger.info("event=ready name=%s version=%s digest=%s", card["name"], card["version"] or "-", card["digest"])
 
     async def close(self) -> None:
         await self._batcher.close()
+        if self._recorder is not None:
+            await asyncio.to_thread(self._recorder.close, self.config.grace_seconds)
 
     def check_ready(self) -> None:
         """Raises Refusal where new work should go elsewhere."""
@@ -96,13 +105,22 @@ class PolicyService:
             raise Refusal("unready", f"the server is {self.status}; ask again when /v2/health/ready says so.")
 
     async def act(
-        self, payload: Any, *, protocol: str, request_id: str | None = None, seconds: float | None = None
+        self,
+        payload: Any,
+        *,
+        protocol: str,
+        request_id: str | None = None,
+        seconds: float | None = None,
+        episode: str | None = None,
     ) -> Answer:
-        """The actions for one observation. Raises Refusal for whatever keeps them from leaving."""
+        """The actions for one observation. Raises Refusal for whatever keeps them from leaving.
+
+        `episode`: what a recording puts it under; it stands alone without one.
+        """
         request_id = request_id or uuid.uuid4().hex
         self.running += 1
         try:
-            answer = await self._act(payload, request_id, seconds)
+            asked, answer = await self._act(payload, request_id, seconds)
         except Refusal as refusal:
             self._note_refusal(protocol, request_id, refusal)
             raise
@@ -119,6 +137,7 @@ class PolicyService:
         self.metrics.requests.labels(protocol, "ok").inc()
         total_ms = answer.timing["total_ms"]
         logger.debug("event=answered protocol=%s request=%s total_ms=%.1f", protocol, request_id, total_ms)
+        self._record(asked, answer, protocol, episode or "")
         return answer
 
     def reset(self) -> str:
@@ -126,7 +145,23 @@ class PolicyService:
         self.metrics.episodes.inc()
         return uuid.uuid4().hex
 
-    async def _act(self, payload: Any, request_id: str, seconds: float | None) -> Answer:
+    def _record(self, asked: Asked, answer: Answer, protocol: str, episode: str) -> None:
+        if self._recorder is None or not self._recorder.wants(episode or answer.request_id):
+            return
+        self._recorder.offer(
+            Seen(
+                episode=episode,
+                protocol=protocol,
+                request_id=answer.request_id,
+                time=time.time(),
+                observation=asked.observation,
+                instruction=asked.instruction,
+                actions=answer.actions,
+                clamped=answer.clamped,
+            )
+        )
+
+    async def _act(self, payload: Any, request_id: str, seconds: float | None) -> tuple[Asked, Answer]:
         if self.status is Status.LOADING or self.status is Status.FAILED:
             self.check_ready()
         started = asyncio.get_running_loop().time()
@@ -137,7 +172,7 @@ class PolicyService:
         actions, clamped = self._checked(timed)
         total = asyncio.get_running_loop().time() - started
         self._observe(timed, total)
-        return Answer(
+        return asked, Answer(
             actions=actions,
             clamped=clamped,
             request_id=request_id,

@@ -6,6 +6,7 @@ begins.
 """
 
 import time
+import uuid
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +54,7 @@ class _Episode:
     def __init__(self, service: PolicyService) -> None:
         self._service = service
         self._actions: deque[np.ndarray] = deque()
+        self._id = uuid.uuid4().hex
 
     async def take(self, message: _Message) -> tuple[str, dict[str, Any]] | None:
         """The kind and the payload of the reply, where the protocol has one."""
@@ -67,7 +69,7 @@ class _Episode:
                 }
             case "episode_start":
                 self._actions.clear()
-                self._service.reset()
+                self._id = self._service.reset()
                 return None
             case "observation":
                 return "action", {"actions": await self._next(message.payload)}
@@ -79,7 +81,7 @@ class _Episode:
 
     async def _next(self, payload: dict[str, Any]) -> np.ndarray:
         if not self._actions:
-            answer = await self._service.act(_observation(payload), protocol=PROTOCOL)
+            answer = await self._service.act(_observation(payload), protocol=PROTOCOL, episode=self._id)
             execute = self._service.config.execute or len(answer.actions)
             self._actions.extend(answer.actions[:execute])
         return self._actions.popleft()

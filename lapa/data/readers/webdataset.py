@@ -48,7 +48,7 @@ class WebDatasetReader:
     def read(self, item: SourceItem) -> Iterator[Episode | SourceError]:
         url = self.config.url if self.is_one_file else files.join(self.config.url, item.key)
         with fsspec.open(url, "rb") as file:
-            for key, sample in _samples(file, item.key):
+            for key, sample in tar_samples(file, item.key):
                 try:
                     yield self._episode(sample, f"{item.key}#{key}")
                 except SourceError as error:
@@ -82,7 +82,7 @@ class WebDatasetReader:
         return sample.get("txt", b"").decode("utf-8", errors="replace").strip()
 
 
-def _samples(file: IO[bytes], name: str) -> Iterator[tuple[str, Sample]]:
+def tar_samples(file: IO[bytes], name: str) -> Iterator[tuple[str, Sample]]:
     """Raises SourceError where the tar ends early, after the samples before."""
     last = "its beginning"
     try:
