@@ -21,6 +21,7 @@ PROGRAMS: dict[str, str] = {
     "compare": "lapa.stages.compare",
     "probe": "lapa.stages.probe",
     "rehearse": "lapa.policy.rehearsal",
+    "replay": "lapa.serving.recording_replay",
     "report": "lapa.stages.report",
     "serve": "lapa.serving.server",
 }
