@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lapactl import deploy_replay
 from lapactl.deploy_options import (
     DEFAULT_COMMAND,
     ClusterOption,
@@ -257,6 +258,9 @@ def delete(
     if not is_sure:
         typer.confirm(f"Robots that ask '{name}' will find nobody. Delete it?", abort=True, err=True)
     remove(Output(output), found, name)
+
+
+deploy_replay.register(app)
 
 
 def _finder(config: str, work: str | None, tracking: str | None) -> "Finder":

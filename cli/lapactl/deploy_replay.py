@@ -35,9 +35,9 @@ def replay(
     tracking: TrackingOption = None,
     output: OutputOption = OutputFormat.TEXT,
 ) -> None:
-    """Ask a version what robots asked before, and show how its actions differ.
+    """Show how a version's actions would differ.
 
-    Nothing is deployed. By dimension: mean and largest difference, in the robot's units and as a
+    It is asked what robots asked before; nothing is deployed. By dimension: mean and largest difference, in the robot's units and as a
     share of the range, and how much is beyond the tolerance; then the observations that differ most.
     """
     from lapa.config.serving import ReplayConfig
