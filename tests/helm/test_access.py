@@ -7,6 +7,8 @@ from helm_chart import OPERATORS, PROFILES, one, render
 from lapa_k8s.access import PIPELINE, QUEUES, SUBMITTER, Right
 from lapa_k8s.profile import ClusterProfile
 
+RECONCILING = ("reconciler.enabled=true", "reconciler.trackingSecret=mlflow-reader")
+
 
 def rights(role: dict) -> chart_rights.Table:
     """Verbs by (group, resource)."""
@@ -54,6 +56,16 @@ def test_a_deployer_may_roll_out_servers_and_nothing_else():
     assert rights(one(render("production"), "Role", "lapa-deployer")) == chart_rights.DEPLOYER
 
 
+def test_a_reconciler_switches_what_is_deployed_and_is_off():
+    assert not [item for item in render("production") if "reconciler" in item["metadata"]["name"]]
+    objects = render("production", settings=RECONCILING)
+    role = one(objects, "Role", "lapa-reconciler")
+    assert rights(role) == chart_rights.RECONCILER
+    of_people = rights(one(objects, "Role", "lapa-deployer"))
+    assert all(set(verbs) <= set(of_people[place]) for place, verbs in rights(role).items())
+    assert one(objects, "ServiceAccount", "lapa-reconciler")["automountServiceAccountToken"] is False
+
+
 def test_the_jobs_pods_have_an_identity_without_rights_and_without_a_token():
     objects = render("production", apis=OPERATORS)
     account = one(objects, "ServiceAccount", "lapa-runner")
@@ -67,10 +79,11 @@ def test_the_jobs_pods_have_an_identity_without_rights_and_without_a_token():
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_nobody_reads_secrets_and_nothing_is_granted_by_wildcard_or_cluster_wide(profile: str):
-    objects = render(profile, apis=OPERATORS, settings=("access.deployer.create=true", "access.executor.create=true"))
+    everything = ("access.deployer.create=true", "access.executor.create=true", *RECONCILING)
+    objects = render(profile, apis=OPERATORS, settings=everything)
     assert not [item for item in objects if item["kind"] in ("ClusterRole", "ClusterRoleBinding")]
     roles = [item for item in objects if item["kind"] == "Role"]
-    assert len(roles) == 4
+    assert len(roles) == 5
     for role in roles:
         for rule in role["rules"]:
             words = [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]

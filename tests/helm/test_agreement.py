@@ -4,15 +4,17 @@ import re
 
 import pytest
 import yaml
+from deployment_specs import GOLDEN as DEPLOYMENTS
 from helm_chart import CHART, OPERATORS, one, pods_of, render
 from job_specs import GOLDEN
 
-from lapa_k8s.names import JOB_LABEL, MANAGED_LABELS, STAGE_LABEL, job_name
+from lapa_k8s.names import DEPLOYMENT_LABEL, JOB_LABEL, MANAGED_LABELS, RELEASE_LABEL, STAGE_LABEL, job_name
 from lapa_k8s.parts import Restarts
 from lapa_k8s.pipeline import PIPELINE
 from lapa_k8s.profile import ClusterProfile
 from lapa_k8s.rendering.indexed_job import FINAL_CODES
 from lapa_k8s.rendering.pods import METRICS, pod_labels
+from lapa_k8s.rendering.policy_server import release_labels, server_pod
 from lapa_k8s.spec import TRAINING_STAGES, RuntimeRef
 
 STAGES = ("ingest", "laq", "label", "pretrain", "finetune", "evaluate")
@@ -94,6 +96,18 @@ def test_prometheus_may_read_the_pods_that_train_and_no_others(name: str):
     assert [rule["ports"] for rule in opened] == [[{"protocol": "TCP", "port": METRICS["name"]}]]
     [peer] = opened[0]["from"]
     assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "monitoring"}
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_prometheus_finds_policy_servers_under_the_labels_that_dashboards_group_by(name: str):
+    monitor = one(render("dev", apis=OPERATORS), "PodMonitor", "lapa-servers")["spec"]
+    spec = DEPLOYMENTS[name]
+    assert selects(monitor["selector"], release_labels(spec))
+    assert not selects(monitor["selector"], pod_labels(GOLDEN["pretrain"]))
+    assert monitor["podTargetLabels"] == [DEPLOYMENT_LABEL, RELEASE_LABEL]
+    [endpoint] = monitor["podMetricsEndpoints"]
+    [port] = server_pod(spec, container="server")["containers"][0]["ports"]
+    assert (endpoint["port"], endpoint["path"]) == (port["name"], "/metrics")
 
 
 def test_the_runtime_names_the_port_that_a_trainjob_cannot_name():

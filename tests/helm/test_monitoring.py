@@ -15,7 +15,6 @@ from lapa.serving.metrics import Metrics
 from lapa.training.metrics_server import TrainingMetrics
 
 ALERT_TESTS = sorted((Path(__file__).parent / "alerts").glob("*.yaml"))
-EVERYTHING = ("monitoring.rules.servers=true",)
 
 EXPORTED = {
     # kube-state-metrics
@@ -51,7 +50,7 @@ EXPORTED = {
 METRIC = re.compile(
     r"\b(?:(?:kube|kubelet|container|mlflow|lapa)_[a-z_]+|lapa:[a-z_:]+|DCGM_[A-Z_]+|ALERTS)\b(?=[{\[\s)]|$)"
 )
-LABELS = {"lapa_job", "lapa_dev_job"}
+LABELS = {"lapa_job", "lapa_dev_job", "lapa_dev_deployment", "lapa_dev_release"}
 
 
 def rules(*settings: str, profile: str = "production") -> dict:
@@ -77,14 +76,14 @@ def run(*command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.cluster
 def test_the_rules_are_rules(promtool: str, tmp_path: Path):
-    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules(*EVERYTHING)))
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules()))
     done = run(promtool, "check", "rules", "--lint=all", "--lint-fatal", "rules.yaml", folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.cluster
 def test_the_check_notices_a_rule_that_is_none(promtool: str, tmp_path: Path):
-    broken = rules(*EVERYTHING)["groups"][0]["rules"][0]["expr"].rstrip()[:-1]
+    broken = rules()["groups"][0]["rules"][0]["expr"].rstrip()[:-1]
     group = {"name": "broken", "rules": [{"record": "a:b", "expr": broken}]}
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [group]}))
     assert run(promtool, "check", "rules", "rules.yaml", folder=tmp_path).returncode != 0
@@ -94,7 +93,7 @@ def test_the_check_notices_a_rule_that_is_none(promtool: str, tmp_path: Path):
 @pytest.mark.parametrize("path", ALERT_TESTS, ids=lambda path: path.stem)
 def test_alerts_fire_when_they_should_and_only_then(path: Path, promtool: str, tmp_path: Path):
     # One signal per file: the two ways to see a stalled job have one name.
-    groups = [group for group in rules(*EVERYTHING)["groups"] if group["name"] in ("lapa-jobs", f"lapa-{path.stem}")]
+    groups = [group for group in rules()["groups"] if group["name"] in ("lapa-jobs", f"lapa-{path.stem}")]
     if path.stem == "workloads":
         groups = [group for group in groups if group["name"] == "lapa-workloads"]
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": groups}))
@@ -110,27 +109,27 @@ def test_every_alert_is_tested_to_fire_and_not_to():
         for test in yaml.safe_load(path.read_text())["tests"]
         for case in test["alert_rule_test"]
     ]
-    names = {rule["alert"] for rule in alerts(*EVERYTHING)}
+    names = {rule["alert"] for rule in alerts()}
     assert {case["alertname"] for case in cases if case.get("exp_alerts")} == names
 
 
 def test_every_alert_links_to_a_runbook_and_every_runbook_has_an_alert(repository: Path):
-    linked = {rule["annotations"]["runbook_url"].rsplit("/", 1)[1] for rule in alerts(*EVERYTHING)}
+    linked = {rule["annotations"]["runbook_url"].rsplit("/", 1)[1] for rule in alerts()}
     assert linked == {path.name for path in (repository / "docs" / "runbooks").glob("*.md")}
-    for rule in alerts(*EVERYTHING):
+    for rule in alerts():
         page = rule["annotations"]["runbook_url"].rsplit("/", 1)[1]
         assert rule["alert"] in (repository / "docs" / "runbooks" / page).read_text(), page
 
 
 def test_every_alert_says_what_how_bad_and_where_to_read_on():
-    for rule in alerts(*EVERYTHING):
+    for rule in alerts():
         assert rule["labels"]["severity"] in ("warning", "critical"), rule["alert"]
         assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}, rule["alert"]
         assert rule["alert"].startswith("Lapa")
 
 
 def test_nothing_is_left_to_fill_in_and_the_namespace_is_the_releases():
-    text = yaml.safe_dump(rules(*EVERYTHING))
+    text = yaml.safe_dump(rules())
     assert not re.search(r"NAMESPACE|RUNBOOKS|MLFLOW", text)
     assert 'namespace="robotics"' in text
     links = yaml.safe_dump(rules(profile="air-gapped"))
@@ -139,12 +138,7 @@ def test_nothing_is_left_to_fill_in_and_the_namespace_is_the_releases():
 
 def read_by(group: str) -> set[str]:
     return set().union(
-        *(
-            metrics_of(rule["expr"])
-            for found in rules(*EVERYTHING)["groups"]
-            if found["name"] == group
-            for rule in found["rules"]
-        )
+        *(metrics_of(rule["expr"]) for found in rules()["groups"] if found["name"] == group for rule in found["rules"])
     )
 
 
@@ -158,7 +152,7 @@ def exported_by(registry: CollectorRegistry) -> set[str]:
 def test_alerts_read_what_is_exported():
     assert read_by("lapa-workloads") <= exported_by(TrainingMetrics().registry)
     assert read_by("lapa-servers") <= exported_by(Metrics().registry)
-    beside = {group["name"] for group in rules(*EVERYTHING)["groups"]} - {"lapa-workloads", "lapa-servers"}
+    beside = {group["name"] for group in rules()["groups"]} - {"lapa-workloads", "lapa-servers"}
     for group in ("lapa-workloads", "lapa-servers", *beside):
         assert read_by(group), group
     assert set().union(*map(read_by, beside)) <= EXPORTED
@@ -166,9 +160,9 @@ def test_alerts_read_what_is_exported():
 
 def test_groups_come_and_go_with_what_they_watch():
     names = [group["name"] for group in rules()["groups"]]
-    assert names == ["lapa-gpus", "lapa-jobs", "lapa-mlflow", "lapa-workloads"]
-    without = rules("monitoring.rules.gpus=false", "mlflow.enabled=false", "monitoring.rules.servers=true")
-    assert [group["name"] for group in without["groups"]] == ["lapa-jobs", "lapa-servers", "lapa-workloads"]
+    assert names == ["lapa-gpus", "lapa-jobs", "lapa-mlflow", "lapa-servers", "lapa-workloads"]
+    without = rules("monitoring.rules.gpus=false", "mlflow.enabled=false", "monitoring.rules.servers=false")
+    assert [group["name"] for group in without["groups"]] == ["lapa-jobs", "lapa-workloads"]
     assert [group["name"] for group in rules("monitoring.rules.workloads=false")["groups"]] == names[:-1]
 
 
@@ -181,7 +175,7 @@ def dashboards() -> dict[str, dict]:
 
 def test_dashboards_are_whole_and_have_names_of_their_own():
     found = dashboards()
-    assert set(found) == {"jobs.json", "tracking.json"}
+    assert set(found) == {"jobs.json", "servers.json", "tracking.json"}
     assert len({board["uid"] for board in found.values()}) == len(found)
     for board in found.values():
         ids = [panel["id"] for panel in board["panels"]]
@@ -203,7 +197,7 @@ def test_panels_do_not_overlap():
 
 
 def test_dashboards_draw_only_what_is_exported():
-    exported = EXPORTED | exported_by(TrainingMetrics().registry)
+    exported = EXPORTED | exported_by(TrainingMetrics().registry) | exported_by(Metrics().registry)
     for name, board in dashboards().items():
         queries = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
         for query in queries:

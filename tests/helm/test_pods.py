@@ -2,7 +2,14 @@
 
 import kubernetes_validate
 import pytest
+from deployment_specs import GOLDEN as DEPLOYMENTS
 from helm_chart import OPERATORS, PROFILES, one, pods_of, render
+from job_specs import GOLDEN
+from typer.testing import CliRunner
+
+from lapa_k8s.rendering.pods import pod_labels
+from lapa_k8s.rendering.policy_server import deployment_labels
+from lapactl.main import app
 
 VOLUME_KINDS = {"configMap", "emptyDir", "persistentVolumeClaim", "secret"}
 """Those of the restricted level that the chart uses."""
@@ -14,13 +21,14 @@ def containers(pod: dict) -> list[dict]:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_pod_meets_the_restricted_level_and_more(profile: str):
-    pods = pods_of(render(profile, apis=OPERATORS))
+    reconciling = ("reconciler.enabled=true", "reconciler.trackingSecret=mlflow-reader")
+    pods = pods_of(render(profile, apis=OPERATORS, settings=reconciling))
     assert pods
     for name, pod in pods.items():
         spec = pod["spec"]
         assert spec["securityContext"]["runAsNonRoot"] is True, name
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
-        assert spec["automountServiceAccountToken"] is False, name
+        assert spec["automountServiceAccountToken"] is (name == "lapa-reconciler"), name
         assert spec["enableServiceLinks"] is False, name
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec), name
         for volume in spec.get("volumes", []):
@@ -129,6 +137,7 @@ def test_an_air_gapped_namespace_reaches_its_own_s3_and_database_and_nothing_els
         "lapa-jobs": ["10.1.0.0/24"],
         "lapa-mlflow": ["10.1.0.0/24", "10.1.1.0/24"],
         "lapa-pipelines": ["10.0.0.0/24"],
+        "lapa-servers": [],
     }
 
 
@@ -150,3 +159,48 @@ def test_nobody_but_jobs_mlflow_and_named_namespaces_calls_mlflow_and_s3():
     assert rule["from"][:-1] == clients
     assert rule["from"][-1]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "mlflow"
     assert "egress" not in found["lapa-s3"]
+
+
+def selected(policy: dict, labels: dict[str, str]) -> bool:
+    return policy["podSelector"]["matchLabels"].items() <= labels.items()
+
+
+def test_robots_reach_policy_servers_from_where_the_values_say_and_nothing_else_of_the_namespace():
+    settings = (
+        "networkPolicies.servers.namespaces={ingress-nginx}",
+        "networkPolicies.servers.networks.lab.cidr=10.7.0.0/16",
+        "networkPolicies.monitoringNamespace=",
+    )
+    servers = policies("dev", *settings)["lapa-servers"]
+    ingress = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress-nginx"}}}
+    assert servers["ingress"] == [
+        {"from": [ingress, {"ipBlock": {"cidr": "10.7.0.0/16"}}], "ports": [{"protocol": "TCP", "port": "http"}]}
+    ]
+    server = deployment_labels(DEPLOYMENTS["policy"])
+    assert selected(servers, server) and not selected(servers, pod_labels(GOLDEN["pretrain"]))
+    # Without anybody to let in there is no rule at all: an empty list of peers would let everybody in.
+    assert "lapa-servers" not in policies("dev", "networkPolicies.monitoringNamespace=")
+
+
+def test_the_reconciler_reaches_the_api_server_and_the_registry_and_runs_what_lapactl_calls_sync():
+    objects = render("dev", settings=("reconciler.enabled=true",))
+    policy = one(objects, "NetworkPolicy", "lapa-reconciler")["spec"]
+    assert [[port["port"] for port in rule["ports"]] for rule in policy["egress"]] == [[5000], [443, 6443]]
+    pod = pods_of(objects)["lapa-reconciler"]
+    assert selected(policy, pod["metadata"]["labels"])
+    callers = one(objects, "NetworkPolicy", "lapa-mlflow")["spec"]["ingress"][0]["from"]
+    assert any(selected(caller, pod["metadata"]["labels"]) for caller in callers if "podSelector" in caller)
+    [container] = pod["spec"]["containers"]
+    assert container["command"] == ["lapactl", "deploy", "sync", "--all"]
+    assert "--tracking=http://lapa-mlflow.robotics.svc:5000" in container["args"]
+    asked = [*container["command"][1:], *container["args"], "--help"]
+    assert CliRunner().invoke(app, asked).exit_code == 0
+
+
+def test_the_reconcilers_registry_may_be_elsewhere():
+    elsewhere = ("reconciler.enabled=true", "reconciler.trackingUri=https://mlflow.example.com")
+    objects = render(settings=(*elsewhere, "reconciler.trackingSecret=reader"))
+    [container] = pods_of(objects)["lapa-reconciler"]["spec"]["containers"]
+    assert {item["name"] for item in container["env"]} > {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"}
+    egress = one(objects, "NetworkPolicy", "lapa-reconciler")["spec"]["egress"]
+    assert [port["port"] for rule in egress for port in rule["ports"]] == [443, 6443, 443]

@@ -118,6 +118,7 @@ def test_the_dev_profile_is_what_it_was():
         ("mlflow.auth.enabled=true", "mlflow.auth.existingSecret is empty"),
         ("mlflow.ingress.enabled=true", "mlflow.ingress.host is empty"),
         ("s3.existingSecret=", "s3.existingSecret is empty"),
+        ("reconciler.enabled=true,mlflow.enabled=false", "reconciler.trackingUri is empty"),
     ],
 )
 def test_a_contradiction_ends_in_a_sentence_that_names_the_value(setting: str, words: str):

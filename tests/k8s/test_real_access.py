@@ -42,11 +42,13 @@ METHODS = {
     "deletecollection": ("DELETE", False),
 }
 """By verb: the method, and whether it is about one object."""
+RECONCILING = ("reconciler.enabled=true", "reconciler.trackingSecret=mlflow-reader")
 IDENTITIES: dict[str, tuple[Callable[[Api, str], Api], Table]] = {
     "submitter": (lambda api, namespace: api.as_account(namespace, "lapa-submitter"), chart_rights.SUBMITTER),
     "researchers": (lambda api, _: api.as_group("robotics-researchers"), chart_rights.SUBMITTER),
     "pipeline": (lambda api, namespace: api.as_account(namespace, "lapa-pipeline"), chart_rights.PIPELINE),
     "deployer": (lambda api, namespace: api.as_account(namespace, "lapa-deployer"), chart_rights.DEPLOYER),
+    "reconciler": (lambda api, namespace: api.as_account(namespace, "lapa-reconciler"), chart_rights.RECONCILER),
     "executor": (lambda api, _: api.as_group("robotics-platform"), chart_rights.EXECUTOR),
     "runner": (lambda api, namespace: api.as_account(namespace, "lapa-runner"), chart_rights.NOTHING),
     "mlflow": (lambda api, namespace: api.as_account(namespace, "lapa-mlflow"), chart_rights.NOTHING),
@@ -67,7 +69,7 @@ def release(admin: Api) -> Iterator[Release]:
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "of-the-team"}, "stringData": {"a": "b"}}
     assert admin.ask("POST", f"/api/v1/namespaces/{name}/secrets", secret).code == 201
     made = Release(admin, name)
-    made.install("production")
+    made.install("production", *RECONCILING)
     yield made
     made.remove()
 
@@ -75,7 +77,7 @@ def release(admin: Api) -> Iterator[Release]:
 def what_there_is(admin: Api) -> list[Resource]:
     """Every resource once, and those of our tables that this server does not serve: rights come before routes."""
     served = {(item.group, item.name): item for item in admin.resources()}
-    for table in (chart_rights.SUBMITTER, chart_rights.PIPELINE, chart_rights.EXECUTOR, chart_rights.DEPLOYER):
+    for _, table in IDENTITIES.values():
         for (group, name), verbs in table.items():
             served.setdefault((group, name), Resource(group, "v1beta1", name, "", frozenset(verbs), True))
     return list(served.values())
@@ -240,5 +242,5 @@ def server_of(namespace: str) -> tuple[Object, Object]:
 
 
 def test_every_role_of_the_chart_is_among_the_identities_above():
-    roles = {item["metadata"]["name"] for item in render("production") if item["kind"] == "Role"}
-    assert roles == {"lapa-submitter", "lapa-pipeline", "lapa-deployer", "lapa-executor"}
+    roles = {item["metadata"]["name"] for item in render("production", settings=RECONCILING) if item["kind"] == "Role"}
+    assert roles == {"lapa-submitter", "lapa-pipeline", "lapa-deployer", "lapa-executor", "lapa-reconciler"}

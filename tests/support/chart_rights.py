@@ -4,7 +4,7 @@ Table = dict[tuple[str, str], tuple[str, ...]]
 
 JOBS = ("create", "delete", "get", "list", "patch", "watch")
 STAGES = ("create", "delete", "get", "watch")
-ROLL = ("create", "delete", "get", "list", "patch", "update", "watch")
+ROLL = ("create", "delete", "get", "list", "patch")
 READ = ("get", "list", "watch")
 
 SUBMITTER: Table = {
@@ -33,9 +33,15 @@ EXECUTOR: Table = {("", "pods/exec"): ("create", "get")}
 DEPLOYER: Table = {
     ("apps", "deployments"): ROLL,
     ("", "services"): ROLL,
-    ("coordination.k8s.io", "leases"): ("create", "get", "patch", "update"),
+    ("serving.kserve.io", "inferenceservices"): ("create", "get", "patch"),
     ("", "pods"): READ,
     ("", "pods/log"): READ,
     ("", "events"): READ,
+}
+RECONCILER: Table = {
+    ("apps", "deployments"): ROLL,
+    ("", "services"): ("get", "list", "patch"),
+    ("", "pods"): ("list",),
+    ("", "events"): ("list",),
 }
 NOTHING: Table = {}

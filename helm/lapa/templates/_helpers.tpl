@@ -31,6 +31,12 @@ app.kubernetes.io/name: lapa
 app.kubernetes.io/managed-by: lapactl
 {{- end -}}
 
+{{/* Labels of the pods of policy servers, as `lapactl deploy` puts them on. */}}
+{{- define "lapa.serverSelector" -}}
+{{ include "lapa.jobSelector" . }}
+app.kubernetes.io/component: policy-server
+{{- end -}}
+
 {{/* Whether to make an object: {root, create: auto | always | never, kind: group/version/Kind}. "true" or "". */}}
 {{- define "lapa.isWanted" -}}
 {{- if or (eq .create "always") (and (eq .create "auto") (.root.Capabilities.APIVersions.Has .kind)) -}}
