@@ -4,10 +4,12 @@ from typing import Annotated, Literal
 
 import typer
 
+from lapactl import data_mix
 from lapactl.options import OutputOption, SetOption
 from lapactl.output import Output, OutputFormat
 
 app = typer.Typer(help="Make datasets and look into them.", no_args_is_help=True, rich_markup_mode=None)
+data_mix.register(app)
 
 
 @app.command(epilog="Example: lapactl data ingest videos/ work/datasets/mine --set image_size=128")
