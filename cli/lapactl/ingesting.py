@@ -8,6 +8,8 @@ from lapa.config.data import IngestConfig
 from lapa.config.load import load_run, merge, nested, parse_override, resolve
 from lapa.config.presets import PRESETS
 from lapa.data.dataset import INFO_FILE
+from lapa.data.readers.listing import first_names
+from lapa.data.readers.openx import openx_table
 from lapa.errors import ConfigError, DatasetNotFound, SourceError
 from lapa.stages.plan import dataset_url, datasets_of
 
@@ -25,12 +27,21 @@ def ingest_settings(
         settings = merge(settings, {"source": {"fps": fps}} if kind in RATELESS else {"fps": fps})
     for override in overrides:
         settings = merge(settings, nested(*parse_override(override)))
-    if kind in RATELESS and "fps" not in settings["source"]:
-        raise ConfigError(f"{RATELESS[kind]} do not say their frame rate; give it with --fps (Bridge: --fps 5)")
+    if kind in RATELESS and not {"fps", "openx"} & set(settings["source"]):
+        settings = merge(settings, {"source": _known_rate(source, kind)})
     # As part of a run, so that a wrong key is explained the way a run's are.
     run = resolve({"name": "ingest", "videos": settings, "pretrain": None, "finetune": None, "evaluate": None})
     assert isinstance(run.videos, IngestConfig)
     return run.videos
+
+
+def _known_rate(source: str, kind: str) -> dict[str, str]:
+    """TFDS names a folder by its dataset, and one below by its version. Raises ConfigError where that tells nothing."""
+    parts = source.rstrip("/").split("/")
+    if kind == "rlds" and (known := [name for name in parts[-2:] if name in openx_table()]):
+        return {"openx": known[-1]}
+    say = " If it is an Open-X dataset under another name: --set source.openx=NAME" if kind == "rlds" else ""
+    raise ConfigError(f"{RATELESS[kind]} do not say their frame rate; give it with --fps (Bridge: --fps 5).{say}")
 
 
 def stored_dataset(source: str, role: str) -> str:
@@ -62,7 +73,7 @@ def detect_kind(source: str) -> str:
         return "lerobot"
     if files.exists(files.join(source, "features.json")):
         return "rlds"
-    names = [files.name_of(source), *files.list_names(source)]
+    names = [files.name_of(source), *first_names(source)]
     for ending, kind in {".tar": "webdataset", ".hdf5": "hdf5", ".h5": "hdf5"}.items():
         if any(name.endswith(ending) for name in names):
             return kind

@@ -82,8 +82,15 @@ class RldsSource(Config):
     kind: Literal["rlds"] = "rlds"
     url: str
     """Folder with `dataset_info.json`, `features.json` and `*.tfrecord-*` files."""
-    fps: float = Field(gt=0)
-    """Control rate; TFDS does not store it. Bridge: 5."""
+    openx: str | None = added(None)
+    """Name of an Open X-Embodiment dataset, such as `fractal20220817_data`: its rate, keys, robot and the meaning of its
+    actions are then those of the table `lapa/data/readers/openx.yaml`, and the keys below are not read."""
+    openx_table: str | None = added(None)
+    """URL of a table of your own, in the same form; its entries go before the built-in ones."""
+    camera: str | None = added(None)
+    """With `openx`: `primary`, `secondary` or `wrist`; the first view of the table when not given."""
+    fps: float | None = Field(None, gt=0)
+    """Control rate; TFDS does not store it. Bridge: 5. With `openx`, the table's when not given."""
     split: str = "train"
     image_key: str = "image_0"
     action_key: str = "action"
@@ -229,6 +236,15 @@ def parts_of(config: DatasetConfig) -> dict[str, IngestConfig | ExistingDataset]
     if isinstance(config, MixtureConfig):
         return {name: config.datasets[name].dataset for name in sorted(config.datasets)}
     return {"": config}
+
+
+def declared_licence(config: IngestConfig | ExistingDataset) -> str | None:
+    """The licence that settings name; None where it shows only in the dataset."""
+    if isinstance(config, ExistingDataset):
+        return None
+    declared = config.conventions.licence if config.conventions else None
+    named: str = getattr(config.source, "licence", "unknown")
+    return named if named != "unknown" else declared
 
 
 def lacks_actions(config: DatasetConfig) -> bool:

@@ -37,7 +37,7 @@ class QualityConfig(Config):
     """A frame whose mean is below is black, in grey levels."""
     black_share: float = Field(0.8, gt=0, le=1)
     """Of the frames; a clip with at least this share of black ones is black."""
-    shake: float = Field(0.02, gt=0)
+    shake: float = Field(0.03, gt=0)
     """Root mean square of how much the picture's motion changes from frame to frame, as a share of its side."""
     cut_change: float = Field(15.0, gt=0)
     """Least change of hue, saturation and brightness from one frame to the next that can be a cut, of 255."""

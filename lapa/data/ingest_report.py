@@ -1,6 +1,6 @@
 """What an ingest did, for people and for the next run: written when it ends, and when it stops."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel
 
@@ -12,9 +12,45 @@ from lapa.errors import TooManyFailures
 NAMED_IN_MESSAGE = 3
 
 
+EXAMPLES = 24
+"""Of what was found wrong, that the report names for each kind; all are counted."""
+
+
 class SourceProblem(BaseModel):
     source: str
     reason: str
+
+
+class QualityNote(BaseModel):
+    """One thing that was found wrong with one clip."""
+
+    source: str
+    episode: str
+    kind: str
+    """`static`, `black`, `shaky`, `cuts`, `duplicates`."""
+    done: Literal["tagged", "dropped", "split"]
+    reason: str
+    picture: str = ""
+    """Of the clip, relative to the dataset; empty where none was kept."""
+
+
+class QualitySummary(BaseModel):
+    """Everything of one kind."""
+
+    tagged: int = 0
+    dropped: int = 0
+    split: int = 0
+    examples: list[QualityNote] = []
+    """Those with pictures first."""
+
+    def add(self, note: QualityNote) -> None:
+        setattr(self, note.done, getattr(self, note.done) + 1)
+        pictured = sum(bool(example.picture) for example in self.examples)
+        if note.picture and pictured < EXAMPLES:
+            self.examples.insert(pictured, note)
+            del self.examples[EXAMPLES:]
+        elif len(self.examples) < EXAMPLES:
+            self.examples.append(note)
 
 
 class IngestReport(BaseModel):
@@ -35,6 +71,8 @@ class IngestReport(BaseModel):
     """Sources that could not be read."""
     skipped: list[SourceProblem] = []
     """Sources that could be read, and were too short."""
+    quality: dict[str, QualitySummary] = {}
+    """What was found wrong with clips, by kind."""
 
     @classmethod
     def of_whole(cls, output_url: str) -> Self | None:

@@ -4,39 +4,32 @@ A unit depends on nothing but its items and the settings, so any number of proce
 done when its record exists; the record is written last.
 """
 
-import itertools
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from lapa import files
-from lapa.config.base import result_settings
 from lapa.config.data import IngestConfig
-from lapa.data import shards, video
+from lapa.data import quality, shards
 from lapa.data.dataset import shard_name
-from lapa.data.ingest_report import SourceProblem
+from lapa.data.ingest_clips import EncodedClip, encode_clips
+from lapa.data.ingest_peers import CLAIMS_FOLDER
+from lapa.data.ingest_plan import Unit
+from lapa.data.ingest_report import QualityNote, SourceProblem
 from lapa.data.readers.base import SourceItem, SourceReader
-from lapa.data.resize import drop_to_rate, resize
-from lapa.data.statistics import FrameMeter, FrameSums
+from lapa.data.statistics import FrameSums
 from lapa.errors import ConfigError, SourceError
-from lapa.types.episodes import Episode, Frame
+from lapa.types.episodes import Episode
 
 UNITS_FOLDER = "_units"
-FORMAT_VERSION = 1
-"""Raise it when the same source and settings would give other shards: everything is then ingested anew."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Unit:
-    number: int
-    """Also the number of its shard."""
-    items: tuple[SourceItem, ...]
-    fingerprint: str
+QUALITY_FOLDER = "quality"
+PICTURES = 8
+"""Of one kind, that a unit keeps of what it found wrong."""
 
 
 class UnitRecord(BaseModel):
@@ -55,54 +48,44 @@ class UnitRecord(BaseModel):
     frame_sums: FrameSums = FrameSums()
     failed: list[SourceProblem] = []
     skipped: list[SourceProblem] = []
+    quality: list[QualityNote] = []
+    """What was found wrong with clips, stored or dropped."""
+    hashes: list[str] = []
+    """Perceptual hash of each episode, as hexadecimal text; none where duplicates are not looked for."""
 
 
-class _TooShort(Exception):
-    """An episode that is fine but for its length."""
+def made_record(output_url: str, number: int) -> UnitRecord:
+    """The record of a unit that is there. Raises FileNotFoundError, or ValueError for a damaged one."""
+    return UnitRecord.model_validate(files.read_json(_record_url(output_url, number)))
 
 
-def plan_units(items: Sequence[SourceItem], config: IngestConfig) -> list[Unit]:
-    """Cut the ordered items into units of about `episodes_per_shard` episodes, each of whole items."""
-    common = files.digest(str(FORMAT_VERSION), repr(result_settings(config)))
-    groups: list[list[SourceItem]] = []
-    room = 0
-    for item in items:
-        episodes = config.episodes_per_shard if item.episodes is None else item.episodes
-        if episodes > room or not groups:
-            groups.append([])
-            room = config.episodes_per_shard
-        groups[-1].append(item)
-        room -= episodes
-    return [
-        Unit(
-            number=number,
-            items=tuple(group),
-            fingerprint=files.digest(common, *(f"{item.key} {item.fingerprint}" for item in group)),
-        )
-        for number, group in enumerate(groups)
-    ]
-
-
-def read_record(output_url: str, unit: Unit, stored: Mapping[str, int]) -> UnitRecord | None:
-    """The unit's record, if it was made from the same items with the same settings and its shard is there."""
+def is_made(output_url: str, number: int, fingerprint: str, stored: Mapping[str, int]) -> bool:
+    """Whether a unit was made from the same items with the same settings, and its shard is whole."""
+    if shard_name(number) not in stored:
+        return False
     try:
-        record = UnitRecord.model_validate(files.read_json(_record_url(output_url, unit.number)))
-    except (FileNotFoundError, ValidationError, ValueError):
-        return None
-    is_whole = stored.get(shard_name(unit.number)) == record.shard_bytes
-    return record if is_whole and record.fingerprint == unit.fingerprint else None
+        record = made_record(output_url, number)
+    except (FileNotFoundError, ValueError):
+        return False
+    return stored[shard_name(number)] == record.shard_bytes and record.fingerprint == fingerprint
 
 
-def read_actions(output_url: str, unit: Unit) -> dict[str, np.ndarray]:
-    """`actions` and `proprioception` of all of the unit's episodes, concatenated: ``t d``."""
-    url = _record_url(output_url, unit.number, "npz")
+def read_actions(output_url: str, number: int) -> dict[str, np.ndarray]:
+    """`actions` and `proprioception` of all of a unit's episodes, concatenated: ``t d``."""
+    url = _record_url(output_url, number, "npz")
     return shards.unpack_arrays(files.read_bytes(url)) if files.exists(url) else {}
 
 
+def read_twin_thumbs(output_url: str, number: int) -> np.ndarray:
+    """Of each of the unit's episodes, what suspected duplicates are compared by: uint8 ``n 4 y x``."""
+    return shards.unpack_arrays(files.read_bytes(_record_url(output_url, number, "twins.npz")))["thumbs"]
+
+
 def remove_stale(output_url: str, units: int) -> None:
-    """Remove shards and records of units that the source no longer gives."""
+    """Remove shards and records of units that the source no longer gives, and claims on units."""
+    files.remove(files.join(output_url, CLAIMS_FOLDER))
     kept = {shard_name(number) for number in range(units)}
-    kept |= {f"{number:05d}.{ending}" for number in range(units) for ending in ("json", "npz")}
+    kept |= {f"{number:05d}.{ending}" for number in range(units) for ending in ("json", "npz", "twins.npz")}
     for folder in ("shards", UNITS_FOLDER):
         for name in files.list_names(files.join(output_url, folder)):
             if name not in kept:
@@ -112,27 +95,20 @@ def remove_stale(output_url: str, units: int) -> None:
 def run_unit(reader: SourceReader, unit: Unit, config: IngestConfig, output_url: str) -> UnitRecord:
     """Write the unit's shard, then its record."""
     record = UnitRecord(fingerprint=unit.fingerprint, shard_bytes=0)
-    arrays: list[dict[str, np.ndarray]] = []
     with tempfile.TemporaryDirectory(prefix="lapa-ingest-") as folder:
         shard = Path(folder) / shard_name(unit.number)
         with shards.ShardWriter(shard) as writer:
+            store = _UnitStore(unit.number, config, output_url, writer, record)
             for source, episode in _episodes(reader, unit.items):
                 try:
                     if isinstance(episode, SourceError):
                         raise episode
-                    arrays.append(_store(episode, unit.number, config, writer, record))
+                    store.add(episode)
                 except SourceError as error:
                     record.failed.append(SourceProblem(source=source, reason=str(error)))
-                except _TooShort as error:
-                    record.skipped.append(SourceProblem(source=source, reason=str(error)))
         record.shard_bytes = shard.stat().st_size
         files.upload(Path(folder), files.join(output_url, "shards"))
-    together = _concatenated(arrays)
-    arrays_url = _record_url(output_url, unit.number, "npz")
-    if together:
-        files.write_bytes(arrays_url, shards.pack_arrays(together))
-    else:
-        files.remove(arrays_url)
+    store.write_arrays()
     files.write_json(_record_url(output_url, unit.number), record.model_dump(mode="json"))
     return record
 
@@ -147,45 +123,123 @@ def _episodes(reader: SourceReader, items: Sequence[SourceItem]) -> Iterator[tup
             yield item.key, error
 
 
-def _store(
-    episode: Episode, shard: int, config: IngestConfig, writer: shards.ShardWriter, record: UnitRecord
-) -> dict[str, np.ndarray]:
-    """Append one episode to the shard and to the record; returns its arrays."""
-    arrays = _arrays(episode)
-    _check_dimensions(episode, arrays, record)
-    fps = _stored_fps(episode, config)
-    meter = FrameMeter()
-    encoded = _encode(episode, fps, config, meter)
-    _check_lengths(episode, arrays, meter.num_frames)
-    if meter.num_frames < config.min_frames:
-        raise _TooShort(f"{meter.num_frames} frames, fewer than min_frames={config.min_frames}")
-    described = {
-        "instruction": episode.instruction,
-        "fps": fps,
-        "num_frames": meter.num_frames,
-        "embodiment": episode.embodiment,
-        "licence": episode.licence,
-        "source": episode.source,
-    }
-    packed = shards.pack_arrays(arrays)
-    members = writer.add(episode.id, video=encoded, metadata=described, arrays=packed)
-    record.rows.append(
-        described
-        | {
-            "episode": episode.id,
-            "shard": shard,
-            "has_actions": "actions" in arrays,
-            "video_offset": members.video.offset,
-            "video_bytes": members.video.size,
-            "arrays_offset": members.arrays.offset,
-            "arrays_bytes": members.arrays.size,
+class _UnitStore:
+    """What becomes of the episodes of one unit."""
+
+    def __init__(
+        self, number: int, config: IngestConfig, output_url: str, writer: shards.ShardWriter, record: UnitRecord
+    ) -> None:
+        self._number, self._config, self._output_url = number, config, output_url
+        self._writer, self._record = writer, record
+        self._arrays: list[dict[str, np.ndarray]] = []
+        self._thumbs: list[np.ndarray] = []
+
+    def add(self, episode: Episode) -> None:
+        """Store the clips of an episode that are of use. Raises SourceError before any is stored."""
+        arrays = _arrays(episode)
+        _check_dimensions(episode, arrays, self._record)
+        fps = _stored_fps(episode, self._config)
+        clips = list(encode_clips(episode, fps, self._config))
+        _check_lengths(episode, arrays, sum(clip.num_frames for clip in clips))
+        if len(clips) > 1:
+            self._note(episode, episode.id, "cuts", "split", f"split into {len(clips)} scenes")
+        for number, clip in enumerate(clips):
+            part = _part(episode, number, clip) if len(clips) > 1 else episode
+            rows = slice(clip.start, clip.start + clip.num_frames)
+            self._add_clip(part, clip, fps, {name: values[rows] for name, values in arrays.items()})
+
+    def write_arrays(self) -> None:
+        """What is needed of all episodes together, beside the record."""
+        parts = {
+            "npz": _concatenated(self._arrays),
+            "twins.npz": {"thumbs": np.stack(self._thumbs)} if self._thumbs else {},
         }
+        for ending, arrays in parts.items():
+            url = _record_url(self._output_url, self._number, ending)
+            if arrays:
+                files.write_bytes(url, shards.pack_arrays(arrays))
+            else:
+                files.remove(url)
+
+    def _add_clip(self, episode: Episode, clip: EncodedClip, fps: float, arrays: dict[str, np.ndarray]) -> None:
+        if (reason := _too_short(clip.num_frames, fps, self._config)) is not None:
+            self._record.skipped.append(SourceProblem(source=episode.source, reason=reason))
+            return
+        findings = quality.judge(clip.seen.measures, clip.cuts, self._config.quality) if clip.seen else []
+        is_dropped = any(finding.action == "drop" for finding in findings)
+        for finding in findings:
+            done = "dropped" if is_dropped else "tagged"
+            self._note(episode, episode.id, finding.kind, done, finding.reason, clip)
+        if not is_dropped:
+            tags = [finding.kind for finding in findings]
+            self._append(episode, clip, fps, arrays, tags)
+
+    def _append(
+        self, episode: Episode, clip: EncodedClip, fps: float, arrays: dict[str, np.ndarray], tags: list[str]
+    ) -> None:
+        """To the shard and to the record."""
+        described = {
+            "instruction": episode.instruction,
+            "fps": fps,
+            "num_frames": clip.num_frames,
+            "embodiment": episode.embodiment,
+            "licence": episode.licence,
+            "source": episode.source,
+        }
+        packed = shards.pack_arrays(arrays)
+        members = self._writer.add(episode.id, video=clip.video, metadata=described, arrays=packed)
+        record = self._record
+        record.rows.append(
+            described
+            | {
+                "episode": episode.id,
+                "shard": self._number,
+                "has_actions": "actions" in arrays,
+                "video_offset": members.video.offset,
+                "video_bytes": members.video.size,
+                "arrays_offset": members.arrays.offset,
+                "arrays_bytes": members.arrays.size,
+                "motion": clip.seen.measures.motion if clip.seen else None,
+                "tags": tags if clip.seen else None,
+            }
+        )
+        record.content.append(files.digest(episode.id, clip.video, packed, repr(sorted(described.items()))))
+        record.dimensions |= {name: values.shape[1] for name, values in arrays.items()}
+        record.action_names = record.action_names or episode.action_names
+        record.frame_sums += clip.sums
+        self._arrays.append(arrays)
+        if clip.seen is not None and self._config.quality.duplicates != "off":
+            record.hashes.append(clip.seen.hash.hex())
+            self._thumbs.append(clip.seen.twin_thumbs)
+
+    def _note(
+        self, episode: Episode, name: str, kind: str, done: str, reason: str, clip: EncodedClip | None = None
+    ) -> None:
+        notes = self._record.quality
+        picture = ""
+        if clip is not None and clip.seen is not None and sum(note.kind == kind for note in notes) < PICTURES:
+            picture = f"{QUALITY_FOLDER}/{kind}-{name}.jpg"
+            files.write_bytes(files.join(self._output_url, picture), quality.strip(clip.seen.thumbs))
+        notes.append(
+            QualityNote(source=episode.source, episode=name, kind=kind, done=done, reason=reason, picture=picture)
+        )
+
+
+def _part(episode: Episode, number: int, clip: EncodedClip) -> Episode:
+    """One scene of an episode; what is before the @ still names the recording."""
+    joint = "-" if "@" in episode.id else "@"
+    last = clip.start + clip.num_frames - 1
+    return replace(
+        episode, id=f"{episode.id}{joint}scene{number:03d}", source=f"{episode.source} frames {clip.start}-{last}"
     )
-    record.content.append(files.digest(episode.id, encoded, packed, repr(sorted(described.items()))))
-    record.dimensions |= {name: values.shape[1] for name, values in arrays.items()}
-    record.action_names = record.action_names or episode.action_names
-    record.frame_sums += meter.sums
-    return arrays
+
+
+def _too_short(num_frames: int, fps: float, config: IngestConfig) -> str | None:
+    if num_frames < config.min_frames:
+        return f"{num_frames} frames, fewer than min_frames={config.min_frames}"
+    if num_frames < config.quality.min_seconds * fps:
+        return f"{num_frames / fps:.2f} seconds, fewer than quality.min_seconds={config.quality.min_seconds:g}"
+    return None
 
 
 def _arrays(episode: Episode) -> dict[str, np.ndarray]:
@@ -229,17 +283,6 @@ def _stored_fps(episode: Episode, config: IngestConfig) -> float:
             "them. Leave ingest's fps unset for sources with actions, or resample the recordings themselves."
         )
     return config.fps
-
-
-def _encode(episode: Episode, fps: float, config: IngestConfig, meter: FrameMeter) -> bytes:
-    """Decode, thin, resize, measure and encode frame by frame; empty where there is no frame."""
-    kept = drop_to_rate(episode.frames(), source_fps=episode.fps, fps=fps)
-    sized: Iterator[Frame] = (resize(frame, config.image_size, config.resize) for frame in kept)
-    measured = meter.measure(sized)
-    first = next(measured, None)
-    if first is None:
-        return b""
-    return video.encode_mp4(itertools.chain([first], measured), fps, config.encoding)
 
 
 def _concatenated(arrays: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

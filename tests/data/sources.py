@@ -107,6 +107,10 @@ def write_lerobot_table(folder: Path, number: int, actions: np.ndarray) -> None:
     pq.write_table(table, path)
 
 
+def png_frames(steps: int) -> list[bytes]:
+    return [cv2.imencode(".png", frame[..., ::-1])[1].tobytes() for frame in moving_square(steps)]
+
+
 def write_rlds(folder: Path, episodes: int, *, steps: int = 6) -> Path:
     """A TFDS folder of one shard, with `dataset_info.json`; action t of episode e is (e, t)."""
     folder.mkdir(parents=True, exist_ok=True)

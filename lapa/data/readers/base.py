@@ -1,7 +1,7 @@
 """What ingest asks of a source: a cheap, ordered listing, and the episodes of one listed item."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -28,12 +28,14 @@ class SourceItem:
     """Changes when the item's content, or what the source says about it, changes."""
     episodes: int | None = 1
     """How many episodes it holds; None where only reading tells."""
+    size: int = 0
+    """Bytes, where the item is a file and its reader keeps no listing of them."""
 
 
 class SourceReader(Protocol):
     """Knows one source format. Picklable: worker processes get a copy."""
 
-    def items(self) -> list[SourceItem]:
+    def items(self) -> Iterable[SourceItem]:
         """Every item, sorted by key; lists, and reads no content. Raises SourceError for an unusable source."""
         ...
 

@@ -9,9 +9,11 @@ import fsspec
 import numpy as np
 
 from lapa import files
+from lapa.config.conventions import Conventions
 from lapa.config.data import RldsSource
 from lapa.data.readers.base import SourceItem, episode_id, fingerprint, list_files
 from lapa.data.readers.images import decode_images
+from lapa.data.readers.openx import ActionPart, RldsLayout, layout_of
 from lapa.data.readers.tfrecord import parse_example, read_records
 from lapa.errors import SourceError
 from lapa.types.episodes import Episode
@@ -27,6 +29,7 @@ class RldsReader:
 
     def __init__(self, config: RldsSource) -> None:
         self.config = config
+        self.layout = layout_of(config)
         listing = list_files(config.url)
         tables = {name: file for name, file in listing.items() if ".tfrecord" in name and "/" not in name}
         self.files = {name: file for name, file in tables.items() if f"-{config.split}.tfrecord" in name}
@@ -47,6 +50,10 @@ class RldsReader:
                 items.append(SourceItem(key=f"{name}#{label}", fingerprint=fingerprint(file), episodes=count))
         return items
 
+    def conventions(self) -> Conventions:
+        """What the table of Open-X datasets knows; nothing where the settings name no such dataset."""
+        return self.layout.conventions
+
     def read(self, item: SourceItem) -> Iterator[Episode | SourceError]:
         name, label = item.key.rsplit("#", 1)
         start, stop = (0, None) if label == "all" else map(int, label.split("-"))
@@ -61,21 +68,19 @@ class RldsReader:
                     yield error
 
     def _episode(self, payload: bytes, name: str) -> Episode:
-        config = self.config
+        config, layout = self.config, self.layout
         example = parse_example(payload, name)
-        images = _steps(example, config.image_key, name)
-        actions = _matrix(example, config.action_key, len(images), name)
-        has_state = config.proprioception_key is not None
-        state = _matrix(example, str(config.proprioception_key), len(images), name) if has_state else None
+        images = _steps(example, layout.image_key, name)
         return Episode(
             id=episode_id(name),
             frames=partial(decode_images, images, name),
-            fps=config.fps,
-            instruction=_instruction(example, config.instruction_key, name),
-            actions=actions,
-            proprioception=state,
-            embodiment=config.embodiment,
-            licence=config.licence,
+            fps=layout.fps,
+            instruction=_instruction(example, layout, len(images), name),
+            actions=_actions(example, layout.action, len(images), name),
+            proprioception=_joined(example, layout.proprioception, len(images), name),
+            action_names=layout.conventions.action_names,
+            embodiment=_first_known(config.embodiment, layout.conventions.embodiment),
+            licence=_first_known(config.licence, layout.conventions.licence),
             source=name,
         )
 
@@ -126,13 +131,50 @@ def _matrix(example: Example, key: str, steps: int, name: str) -> np.ndarray:
     return values.astype(np.float32).reshape(steps, -1)
 
 
-def _instruction(example: Example, key: str, name: str) -> str:
+def _actions(example: Example, action: tuple[ActionPart, ...] | str, steps: int, name: str) -> np.ndarray:
+    if isinstance(action, str):
+        return _matrix(example, action, steps, name)
+    return np.concatenate([_part(example, part, steps, name) for part in action], axis=1)
+
+
+def _part(example: Example, part: ActionPart, steps: int, name: str) -> np.ndarray:
+    values = _matrix(example, part.key, steps, name)
+    first, last = part.take or (0, values.shape[1])
+    if last > values.shape[1] or last - first != len(part.dims):
+        raise SourceError(
+            f"{name}: {part.key!r} has {values.shape[1]} columns, and the table of Open-X datasets takes "
+            f"{first} to {last} of them as {', '.join(part.dims)}. Describe this version of the dataset in a table of "
+            "your own (source.openx_table)."
+        )
+    return values[:, first:last]
+
+
+def _joined(example: Example, keys: Sequence[str], steps: int, name: str) -> np.ndarray | None:
+    return np.concatenate([_matrix(example, key, steps, name) for key in keys], axis=1) if keys else None
+
+
+def _first_known(given: str, known: str | None) -> str:
+    return known or "unknown" if given == "unknown" else given
+
+
+def _instruction(example: Example, layout: RldsLayout, steps: int, name: str) -> str:
+    key = layout.instruction_key
     values: Sequence[Any] = _steps(example, key, name)
     if len(values) == 0:
         return ""
+    if layout.instruction_encoding == "code-points":
+        return _from_code_points(np.asarray(values), steps, key, name)
     if not isinstance(values[0], bytes):
         raise SourceError(
             f"{name}: {key!r} holds numbers ({type(values[0]).__name__}), not text. Set source.instruction_key to the "
             "feature that holds the instruction."
         )
     return values[0].decode("utf-8", errors="replace").strip()
+
+
+def _from_code_points(values: np.ndarray, steps: int, key: str, name: str) -> str:
+    """Language Table keeps a row of Unicode code points for each step, filled up with zeros."""
+    if values.dtype.kind not in "iu" or not steps or values.size % steps:
+        raise SourceError(f"{name}: {key!r} holds no code points. Set instruction_encoding: text in the table.")
+    points = values.reshape(steps, -1)[0]
+    return "".join(chr(point) for point in points.tolist() if 0 < point < 0x110000).strip()

@@ -5,10 +5,13 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, assert_never
+
+from fsspec.core import url_to_fs
 
 from lapa import files
 from lapa.config.data import (
@@ -20,7 +23,8 @@ from lapa.config.data import (
 )
 from lapa.config.sources import SomethingSomethingSource
 from lapa.data import video
-from lapa.data.readers.base import SourceFile, SourceItem, episode_id, fingerprint, list_files, load_video
+from lapa.data.readers.base import SourceFile, SourceItem, episode_id, fingerprint, load_video
+from lapa.data.readers.listing import walk_files
 from lapa.errors import ConfigError, SourceError
 from lapa.types.episodes import Episode, Frame
 
@@ -30,30 +34,39 @@ EXTENSIONS = frozenset({".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v"})
 
 
 class VideoFolderReader:
-    """One episode per video file; no actions."""
+    """One episode per video file; no actions. Holds no list of files: there may be millions."""
 
     def __init__(self, config: VideoFolderSource) -> None:
+        """Raises SourceError where there is no video, and for a sidecar that cannot be read."""
         self.config = config
-        listing = list_files(config.url)
-        self.videos = {name: file for name, file in listing.items() if PurePosixPath(name).suffix.lower() in EXTENSIONS}
-        if not self.videos:
-            raise SourceError(
-                f"{config.url} holds no video ({', '.join(sorted(EXTENSIONS))}) among its {len(listing)} files. "
-                "Check the source's url."
-            )
-        is_one_file = list(self.videos) == [files.name_of(config.url)] and len(listing) == 1
-        folder = config.url.rsplit("/", 1)[0] if is_one_file else config.url
-        self.instructions = _instructions(config.instructions, folder, list(self.videos))
+        fs, root = url_to_fs(config.url)
+        self.is_one_file = _is_video(config.url) and bool(fs.isfile(root))
+        folder = config.url.rsplit("/", 1)[0] if self.is_one_file else config.url
+        self.instruction_of = _instruction_rule(config.instructions, folder)
+        if next(self._videos(), None) is None:
+            raise SourceError(f"{config.url} holds no video ({', '.join(sorted(EXTENSIONS))}). Check the source's url.")
 
-    def items(self) -> list[SourceItem]:
-        return [
-            SourceItem(key=name, fingerprint=fingerprint(file, self.instructions.get(name, "")))
-            for name, file in sorted(self.videos.items())
-        ]
+    def items(self) -> Iterator[SourceItem]:
+        videos = named = 0
+        for file in self._videos():
+            instruction = self.instruction_of(file.name)
+            videos, named = videos + 1, named + (instruction is not None)
+            yield SourceItem(key=file.name, fingerprint=fingerprint(file, instruction or ""), size=file.size)
+        if isinstance(self.instruction_of, _Sidecar):
+            self.instruction_of.compare(videos=videos, named=named)
 
     def read(self, item: SourceItem) -> Iterator[Episode]:
-        instruction = self.instructions.get(item.key, "")
-        yield whole_video(self.config, self.videos[item.key], instruction)
+        _, root = url_to_fs(self.config.url)
+        path = root if self.is_one_file else files.join(root, item.key)
+        file = SourceFile(path=path, name=item.key, size=item.size, version="")
+        yield whole_video(self.config, file, self.instruction_of(item.key) or "")
+
+    def _videos(self) -> Iterator[SourceFile]:
+        return (file for file in walk_files(self.config.url) if _is_video(file.name))
+
+
+def _is_video(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in EXTENSIONS
 
 
 def whole_video(config: VideoFolderSource | SomethingSomethingSource, file: SourceFile, instruction: str) -> Episode:
@@ -74,16 +87,43 @@ def _frames(url: str, file: SourceFile, fps: float) -> Iterator[Frame]:
     return video.decode(load_video(url, file), name=file.name, steady_fps=fps)
 
 
-def _instructions(rule: InstructionRule, folder: str, names: list[str]) -> Mapping[str, str]:
+def _instruction_rule(rule: InstructionRule, folder: str) -> Callable[[str], str | None]:
+    """From a file's name to its instruction; None where a sidecar has none. Picklable."""
     match rule:
         case ConstantInstruction():
-            return dict.fromkeys(names, rule.text)
+            return _Constant(rule.text)
         case FileNameInstructions():
-            return {name: _instruction_in_name(rule.pattern, name) for name in names}
+            return partial(_instruction_in_name, rule.pattern)
         case SidecarInstructions():
-            return _checked(_read_sidecar(files.join(folder, rule.file)), names, rule.file)
+            return _Sidecar(_read_sidecar(files.join(folder, rule.file)), rule.file)
         case _:
             assert_never(rule)
+
+
+@dataclass(frozen=True)
+class _Constant:
+    text: str
+
+    def __call__(self, name: str) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class _Sidecar:
+    instructions: Mapping[str, str]
+    file: str
+
+    def __call__(self, name: str) -> str | None:
+        return self.instructions.get(name)
+
+    def compare(self, *, videos: int, named: int) -> None:
+        """Say where videos and entries do not match."""
+        unnamed, unknown = videos - named, len(self.instructions) - named
+        if unnamed or unknown:
+            logger.warning(
+                "event=sidecar-differs file=%s videos_without_instruction=%d entries_without_video=%d",
+                self.file, unnamed, unknown,
+            )  # fmt: skip
 
 
 def _instruction_in_name(pattern: str, name: str) -> str:
@@ -116,16 +156,6 @@ def _read_sidecar(url: str) -> Mapping[str, str]:
             f"the sidecar {url} is neither an object of file: instruction nor a list (or CSV) with `file` and "
             f"`instruction`: {error!r}."
         ) from error
-
-
-def _checked(instructions: Mapping[str, str], names: list[str], sidecar: str) -> Mapping[str, str]:
-    unnamed, unknown = set(names) - set(instructions), set(instructions) - set(names)
-    if unnamed or unknown:
-        logger.warning(
-            "event=sidecar-differs file=%s videos_without_instruction=%d entries_without_video=%d",
-            sidecar, len(unnamed), len(unknown),
-        )  # fmt: skip
-    return instructions
 
 
 def _from_records(records: list[dict[str, Any]]) -> Mapping[str, str]:
