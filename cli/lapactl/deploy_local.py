@@ -13,7 +13,6 @@ import shutil
 import sys
 import urllib.error
 import urllib.request
-import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -24,10 +23,10 @@ from pydantic import Field
 from lapa.config.serving import ServingConfig
 from lapa_k8s.base import Spec
 from lapa_k8s.deployment import DeploymentName, Pinned, release_name
-from lapa_k8s.deployment_record import Record, Release, parse_record, stamp
+from lapa_k8s.deployment_record import Record, Release, parse_record
 from lapa_k8s.errors import Overtaken, RolloutFailed
 from lapa_k8s.names import content_hash
-from lapa_k8s.rollout import Health, Held, Started, now
+from lapa_k8s.rollout import Health, Held, Started, new_claim, now
 from lapactl import deploy_front
 from lapactl.deploy_front import RECORD_FILE, SERVERS
 from lapactl.deploy_processes import Detached, locked, write_whole
@@ -94,7 +93,7 @@ class LocalTarget:
 
     def start(self, release: Release) -> Started:
         spec = LocalSpec.model_validate(release.spec)
-        claim = f"{stamp(now())} {uuid.uuid4().hex}"
+        claim = new_claim()
         with locked(self.folder(spec.name) / "lock"):
             if self._token:
                 self._keep_token(spec.name)

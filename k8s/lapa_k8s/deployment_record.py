@@ -97,7 +97,10 @@ def switched(
     if record is None:
         return Record(name=name, history=(release,))
     old = record.active
-    kept = {old.name: stamp(now + keep)} if old.name != release.name and keep else {}
+    if old.name == release.name:  # started again, or followed otherwise: what is warm stays so
+        kept = record.kept
+    else:
+        kept = {old.name: stamp(now + keep)} if keep else {}
     rejected = tuple(item for item in record.rejected if item.digest != release.pinned.digest)
     if leaves and old.pinned.digest != release.pinned.digest:
         bad = Rejected(

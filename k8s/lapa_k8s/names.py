@@ -31,8 +31,9 @@ DIGEST_ANNOTATION = f"{LABEL_DOMAIN}/bundle-digest"
 BUNDLE_ANNOTATION = f"{LABEL_DOMAIN}/bundle-url"
 RECORD_ANNOTATION = f"{LABEL_DOMAIN}/deployment-record"
 """On the Service: what ran, as JSON (`deployment_record.py`)."""
-CLAIM_ANNOTATION = f"{LABEL_DOMAIN}/claim"
-"""On a release: which command answers for it last; only that one may delete it."""
+CLAIM_LABEL = f"{LABEL_DOMAIN}/claim"
+"""On a release: which command answers for it last; only that one may delete it. No annotation: a change of those counts
+as a new generation, and a release that is warm would have to be looked at by the Deployment controller first."""
 
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 QUEUE_PRIORITY_LABEL = "kueue.x-k8s.io/priority-class"

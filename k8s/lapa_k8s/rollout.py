@@ -5,6 +5,7 @@ one write under a precondition, so of two deployers only one wins.
 """
 
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -112,6 +113,11 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def new_claim() -> str:
+    """Begins with the time; fits a label."""
+    return f"{_time_in_claim(now())}-{uuid.uuid4().hex[:16]}"
+
+
 def roll_out(
     target: Target, name: str, release: Release, plan: Plan, *, say: Callable[[str], None] = lambda _: None
 ) -> Outcome:
@@ -164,8 +170,7 @@ def prune(target: Target, name: str, *, older_than: timedelta) -> list[str]:
         if over:
             target.write(without_kept(held.record, over), held.token)
         known = {held.record.active.name, *held.record.kept} - set(over)
-    # A claim begins with the time at which it was made.
-    limit = stamp(now() - older_than)
+    limit = _time_in_claim(now() - older_than)
     gone = [item for item, claim in claims.items() if item not in known and (item in over or claim < limit)]
     return [item for item in gone if target.discard(item, claims[item])]
 
@@ -175,6 +180,10 @@ def note_failure(target: Target, name: str, digest: str, words: str) -> None:
     held = target.read(name)
     if held is not None:
         target.write(with_failure(held.record, digest, words, now=now()), held.token)
+
+
+def _time_in_claim(moment: datetime) -> str:
+    return f"{moment:%Y%m%dT%H%M%SZ}"
 
 
 def _refuse_other_model(held: Held | None, name: str, release: Release) -> None:

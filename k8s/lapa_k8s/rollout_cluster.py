@@ -4,7 +4,6 @@ The Service is the truth: its selector sends robots to a release, its annotation
 one request under the Service's `resourceVersion`.
 """
 
-import uuid
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -17,7 +16,7 @@ from lapa_k8s.errors import AccessDenied, NameTaken, NotFound, Overtaken
 from lapa_k8s.image_pulls import WAITING_REASONS, explain_pull
 from lapa_k8s.kinds import DEPLOYMENT, EVENT, POD, SERVICE
 from lapa_k8s.names import (
-    CLAIM_ANNOTATION,
+    CLAIM_LABEL,
     DEPLOYMENT_LABEL,
     MANAGED_SELECTOR,
     RECORD_ANNOTATION,
@@ -31,7 +30,7 @@ from lapa_k8s.rendering.policy_server import (
     policy_service,
     selector,
 )
-from lapa_k8s.rollout import Health, Held, Started, now
+from lapa_k8s.rollout import Health, Held, Started, new_claim, now
 from lapa_k8s.states import ends, unschedulable, waiting
 
 EVERYTHING = f"{MANAGED_SELECTOR},app.kubernetes.io/component={COMPONENT}"
@@ -101,14 +100,13 @@ class ClusterTarget:
 
     def start(self, release: Release) -> Started:
         manifest = policy_deployment(_spec_of(release))
-        claim = f"{stamp(now())} {uuid.uuid4().hex}"
-        manifest["metadata"]["annotations"][CLAIM_ANNOTATION] = claim
+        claim = new_claim()
+        manifest["metadata"]["labels"][CLAIM_LABEL] = claim
         try:
             self._cluster.create(DEPLOYMENT, self._namespace, manifest)
             return Started(claim, is_new=True)
         except NameTaken:
-            change = {"metadata": {"annotations": {CLAIM_ANNOTATION: claim}},
-                      "spec": {"replicas": manifest["spec"]["replicas"]}}  # fmt: skip
+            change = {"metadata": {"labels": {CLAIM_LABEL: claim}}}
             self._cluster.patch(DEPLOYMENT, self._namespace, release.name, change)
             return Started(claim, is_new=False)
 
@@ -218,7 +216,7 @@ def _spec_of(release: Release) -> DeploymentSpec:
 
 
 def _claim(deployment: Manifest) -> str:
-    return str((deployment["metadata"].get("annotations") or {}).get(CLAIM_ANNOTATION) or "")
+    return str((deployment["metadata"].get("labels") or {}).get(CLAIM_LABEL) or "")
 
 
 def _condition(status: Manifest, kind: str) -> str | None:
