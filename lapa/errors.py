@@ -7,7 +7,9 @@
     │   ├── TooManyFailures    more sources failed than the run tolerates
     │   ├── AccessRefused      an object store or file system does not let us
     │   ├── DatasetNotFound    no complete dataset at this URL
-    │   └── LabelMismatch      labels were made from another dataset, window or model
+    │   ├── LabelMismatch      labels were made from another dataset, window or model
+    │   ├── ConventionMismatch datasets, models or robots mean different things by the same numbers
+    │   └── LicenceForbids     a dataset's licence does not allow what the run is for
     ├── CheckpointError
     │   ├── CheckpointMismatch a checkpoint holds another model than the run asks for
     │   └── CheckpointNotFound nothing complete to load at this URL
@@ -62,6 +64,14 @@ class DatasetNotFound(DataError):
 
 class LabelMismatch(DataError):
     """Labels were made from another dataset, window or model than this run uses."""
+
+
+class ConventionMismatch(DataError):
+    """Datasets, models or robots mean different things by the same numbers."""
+
+
+class LicenceForbids(DataError):
+    """A dataset's licence does not allow what the run is for."""
 
 
 class CheckpointError(LapaError):

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -35,6 +36,9 @@ def serve(
     record: Annotated[
         str | None, typer.Option("--record", metavar="URL", help="Record observations and actions to this folder.")
     ] = None,
+    robot: Annotated[
+        Path | None, typer.Option("--robot", metavar="FILE", help="YAML: what the robot's actions mean.", exists=True)
+    ] = None,
     settings: Annotated[
         list[str], typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, e.g. max_batch=8; repeatable.")
     ] = [],  # noqa: B006 (Typer copies defaults)
@@ -50,7 +54,7 @@ def serve(
     chosen: dict[str, Any] = {
         "bundle": bundle, "host": host, "port": port, "token_file": token_file, "is_open": is_open, "name": name,
         "version": version, "expected_digest": digest, "device": device, "bounds": bounds, "image_key": image_key,
-        "record": record,
+        "record": record, "robot": robot and _conventions(robot),
     }  # fmt: skip
     config = resolve({key: value for key, value in chosen.items() if value is not None}, settings)
     if is_dry:
@@ -61,6 +65,18 @@ def serve(
     load_tokens(config)  # a mistake is told now, not when torch has loaded
     # In place of this process: signals reach the server itself, and its exit code is the command's.
     os.execv(sys.executable, [sys.executable, "-m", "lapa", "serve", "-", config.model_dump_json()])
+
+
+def _conventions(file: Path) -> Any:
+    """Plain values, as a dataset's `conventions` has them. Raises ConfigError where the file is no YAML."""
+    import yaml
+
+    from lapa.errors import ConfigError
+
+    try:
+        return yaml.safe_load(file.read_text())
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file} is not YAML: {error}") from None
 
 
 def resolve(chosen: dict[str, Any], settings: list[str]) -> Any:

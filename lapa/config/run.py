@@ -5,7 +5,16 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from lapa.config.base import Config, runtime
-from lapa.config.data import DatasetConfig, IngestConfig, SimulatedSource, TabletopSource, lacks_actions
+from lapa.config.data import (
+    DatasetConfig,
+    IngestConfig,
+    SimulatedSource,
+    TabletopSource,
+    declared_licence,
+    lacks_actions,
+    parts_of,
+)
+from lapa.config.licences import licence_problem
 from lapa.config.reads import ReadConfig
 from lapa.config.stages import (
     EvaluateConfig,
@@ -47,6 +56,10 @@ class RunConfig(Config):
     pretrain: PretrainConfig | None = PretrainConfig()
     finetune: FinetuneConfig | None = FinetuneConfig()
     evaluate: EvaluateConfig | None = EvaluateConfig()
+    use: Literal["research", "commercial"] = runtime("research")
+    """What the policy is for: datasets whose licence is not known to allow it are refused."""
+    allowed_licences: tuple[str, ...] = runtime(())
+    """Licences that allow `use` beyond the well-known ones: your own agreements, by the names that datasets give."""
     baselines: dict[str, dict[str, Any]] = runtime({})
     """Runs to compare with: name -> the settings that differ, as `--set` would give them."""
     reads: ReadConfig = runtime(ReadConfig())
@@ -69,10 +82,23 @@ class RunConfig(Config):
             raise ValueError("laq.gate probes the codes on robot episodes: set robot, or set laq.gate to null")
         if self.name in self.baselines:
             raise ValueError(f"a baseline is called '{self.name}', which is the run's own name; rename the baseline")
+        self._check_licences()
         self._check_targets()
         self._check_actions()
         self._check_simulator()
         return self
+
+    def _check_licences(self) -> None:
+        """Of sources that settings name a licence of; the others are held against `use` when they are ingested."""
+        named: dict[str, list[str]] = {}
+        for role, config in (("videos", self.videos), ("robot", self.robot)):
+            for name, part in parts_of(config).items() if config else ():
+                licence = declared_licence(part)
+                if licence is not None:
+                    named[f"{role}.datasets.{name}" if name else role] = [licence]
+        problem = licence_problem(self.use, named, self.allowed_licences)
+        if problem is not None:
+            raise ValueError(problem)
 
     def _check_targets(self) -> None:
         """What pretrain learns must be what the labeller gives."""

@@ -6,6 +6,7 @@ from fsspec.registry import known_implementations
 from pydantic import Field, field_validator
 
 from lapa.config.base import Config
+from lapa.config.conventions import Conventions
 
 TOKEN_VARIABLE = "LAPA_SERVER_TOKEN"
 """Environment variable that holds the token where there is no token file."""
@@ -28,6 +29,9 @@ class ServingConfig(Config):
     """`cpu`, `cuda`, …; the accelerator when there is one and none is given."""
     seed: int = 0
     """Of the noise that flow heads start from."""
+
+    robot: Conventions | None = None
+    """What the robots that will ask mean by their actions; a policy that learned something else is not served."""
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)

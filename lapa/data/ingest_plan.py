@@ -29,6 +29,8 @@ class Plan:
     """All units of an ingest; only their fingerprints and their places in the file are in memory."""
 
     def __init__(self, items: Iterable[SourceItem], config: IngestConfig) -> None:
+        # What the numbers mean is no part of the shards: corrected, it is written anew and they are not.
+        self._meaning = () if config.conventions is None else (config.conventions.model_dump_json(),)
         self.num_items = self.declared = 0
         """Source items; and episodes that they declare, one where an item does not say."""
         self.is_declared = True
@@ -52,7 +54,7 @@ class Plan:
     @property
     def fingerprint(self) -> str:
         """Of everything: while it stays the same, there is nothing to do."""
-        return files.digest(*self.fingerprints)
+        return files.digest(*self.fingerprints, *self._meaning)
 
     def num_items_of(self, number: int) -> int:
         return self._sizes[number]
@@ -69,7 +71,7 @@ class Plan:
 
 def _units(items: Iterable[SourceItem], config: IngestConfig) -> Iterator[Unit]:
     """Cut the ordered items into units of about `episodes_per_shard` episodes, each of whole items."""
-    common = files.digest(str(FORMAT_VERSION), repr(result_settings(config)))
+    common = files.digest(str(FORMAT_VERSION), repr(result_settings(config.model_copy(update={"conventions": None}))))
     number = room = 0
     group: list[SourceItem] = []
     for item in items:

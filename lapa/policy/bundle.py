@@ -1,7 +1,7 @@
 """A policy as one artifact: weights, processor, action space, resolved run and lineage travel together.
 
 model/          the model folder (config.json holds the action space and its bins)
-policy.json     schema version, action space, lineage, licences, the resolved run
+policy.json     schema version, action space, conventions, lineage, licences, the resolved run
 recorded.safetensors  a few observations and what the policy answered: whoever loads it can ask again
 manifest.json   SHA-256 of every other file; written last
 """
@@ -14,8 +14,10 @@ from typing import Any
 import torch
 
 from lapa import files
+from lapa.config.conventions import Conventions
 from lapa.errors import PolicyError
 from lapa.models.vla.storage import load_vla, load_vla_spec
+from lapa.policy.agreement import CONVENTIONS, card_of
 from lapa.policy.manifest import MODEL_FOLDER, POLICY_FILE, SCHEMA_VERSION, read_manifest, verify_bundle, write_manifest
 from lapa.policy.policy import Policy
 from lapa.policy.recorded import record_answers, write_recorded
@@ -29,12 +31,14 @@ def export_bundle(
     lineage: Mapping[str, Any],
     resolved_run: Mapping[str, Any],
     licences: Mapping[str, int] | None = None,
+    conventions: Conventions | None = None,
     observations: Sequence[tuple[Observation, str]] = (),
 ) -> str:
     """Write a bundle into an empty folder; returns its digest.
 
-    `lineage` names what the policy was made from, `licences` counts the episodes under each licence. `observations`,
-    each with its instruction, travel in the bundle with the policy's answers; without them nobody can replay it.
+    `lineage` names what the policy was made from, `licences` counts the episodes under each licence, `conventions` are
+    those of the episodes that it learned actions from. `observations`, each with its instruction, travel in the bundle
+    with the policy's answers; without them nobody can replay it.
     """
     spec = load_vla_spec(model_url)
     if spec.actions is None or spec.head is None:
@@ -52,6 +56,7 @@ def export_bundle(
             "frame_resize": spec.frame_resize,
             "lineage": dict(lineage),
             "licences": dict(licences or {}),
+            CONVENTIONS: card_of(conventions or Conventions()),
             "run": dict(resolved_run),
         },
     )

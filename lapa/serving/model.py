@@ -11,6 +11,7 @@ from PIL import Image
 from lapa import files
 from lapa.config.serving import ServingConfig
 from lapa.errors import PolicyError
+from lapa.policy.agreement import bundle_conventions, card_of, check_robot
 from lapa.policy.bundle import load_bundle
 from lapa.policy.policy import Policy
 from lapa.policy.recorded import read_recorded, replay
@@ -34,7 +35,10 @@ class ServedModel:
 
     @classmethod
     def load(cls, config: ServingConfig) -> "ServedModel":
-        """Raises PolicyError for a damaged bundle, another one than expected, or one that cannot act."""
+        """Raises PolicyError for a damaged bundle, another one than expected, one that cannot act, or one whose
+        actions mean something else to `config.robot`."""
+        if config.robot is not None:
+            check_robot(config.bundle, config.robot)  # before a large model is loaded for nothing
         started = time.monotonic()
         policy = load_bundle(config.bundle, device=config.device, seed=config.seed)
         if not policy.digest.startswith(config.expected_digest):
@@ -107,4 +111,5 @@ def _card(policy: Policy, config: ServingConfig) -> dict[str, Any]:
         "proprioception_dims": spec.proprioception_dims,
         "frame_size": spec.frame_size or 0,
         "deadline_seconds": config.deadline_seconds,
+        "conventions": card_of(bundle_conventions(config.bundle)),
     }

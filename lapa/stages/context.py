@@ -17,6 +17,7 @@ from lapa.config.load import dump_run
 from lapa.config.run import RunConfig
 from lapa.config.stages import StageName
 from lapa.errors import RESTART_EXIT_CODE, ConfigError, TrackingError
+from lapa.stages.agreement import check_agreement
 from lapa.stages.plan import fingerprint, inputs_of, stage_folder, stage_settings
 from lapa.stages.results import Artifact, StageResult, write_result
 from lapa.tracking.progress import report_progress
@@ -155,6 +156,7 @@ def _opened(run: RunConfig, name: StageName) -> Stage:
     folder = stage_folder(run, name)
     key = fingerprint(run, name)
     inputs = inputs_of(run, name)
+    check_agreement(run)
     tracker = open_tracker(
         run.tracking,
         store=run.work_url,

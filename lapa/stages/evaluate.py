@@ -19,9 +19,11 @@ from lapa.envs.evaluation import PolicyFactory, evaluate_in_processes, expert_re
 from lapa.envs.film import contact_sheet, episode_video, video_name
 from lapa.envs.results import EpisodeResults
 from lapa.errors import ConfigError, PolicyError
+from lapa.policy.agreement import check_robot
 from lapa.policy.bundle import load_bundle
 from lapa.policy.held_out import held_out_error
 from lapa.policy.policy import Policy
+from lapa.stages.agreement import conventions_of
 from lapa.stages.context import Stage, open_stage
 from lapa.stages.evaluated import JudgedPolicy, find_judged, open_registry, pinned, server_token
 from lapa.stages.results import RESULT_FILE, Artifact
@@ -53,6 +55,7 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
         if config.policy is None:
             assert finetune is not None
             dataset = Dataset.open(stage.inputs["robot"].url, reads=run.reads)
+            check_robot(stage.inputs["policy"].url, conventions_of(dataset))
             stage.progress("held-out actions")
             # Not kept: the closed loop loads policies of its own, and an accelerator may hold no second one.
             metrics, messages = held_out_numbers(load_bundle(stage.inputs["policy"].url), dataset, finetune)

@@ -26,6 +26,7 @@ from lapa.models.vla.storage import load_vla_spec, start_finetuning
 from lapa.policy.bundle import export_bundle
 from lapa.policy.held_out import some_observations
 from lapa.policy.manifest import verify_bundle
+from lapa.stages.agreement import conventions_of
 from lapa.stages.context import Stage, open_stage
 from lapa.stages.origin import everything_behind, licences_of
 from lapa.stages.results import Artifact
@@ -160,6 +161,7 @@ def _export(stage: Stage, model: Artifact, dataset: Dataset, spec: VlaSpec) -> A
             # Digests and settings alone, no places: equal policies are equal bundles wherever they were made.
             lineage={path: artifact.digest for path, artifact in behind.items()},
             licences=licences_of(behind),
+            conventions=conventions_of(dataset),
             resolved_run=result_settings(stage.run),
             observations=observations,
         )

@@ -28,6 +28,7 @@ from lapa.data.mixture import mix
 from lapa.envs.metaworld.recording import record as record_metaworld
 from lapa.envs.tabletop.embodiments import embodiment_of
 from lapa.envs.tabletop.recording import record as record_tabletop
+from lapa.stages.agreement import check_agreement
 from lapa.stages.context import Stage, local_folder, open_stage
 from lapa.stages.plan import dataset_url, datasets_of, finished, is_whole, part_urls
 from lapa.stages.results import Artifact
@@ -53,6 +54,7 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
             info = Dataset.open(url).info
             outputs[role] = Artifact(url=url, digest=info.revision)
             metrics |= {f"{role}/episodes": info.num_episodes, f"{role}/frames": info.num_frames}
+        check_agreement(run)  # now that the datasets can be asked, and before anything trains on them
         stage.tracker.log_metrics(metrics, step=0)
         stage.finish(outputs=outputs, metrics=metrics)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from lapa.config.conventions import Conventions, DimensionConvention
 from lapa.config.data import LeRobotSource
 from lapa.data import video
 from lapa.data.readers.base import SourceItem, episode_id, load_video, part_id
@@ -41,6 +42,16 @@ class LeRobotReader:
         self.instruction_column = config.instruction_column or self._default_instruction_column()
         columns = [column for column in (self.action_column, self.proprioception_column) if column]
         self.statistics = read_statistics(config.url, self.layout.files, columns)
+
+    def conventions(self) -> Conventions:
+        """Names, rate and cameras; units and frames are nowhere in the format."""
+        names = self._names_of(self.action_column)
+        is_named = len(set(names)) == len(names)
+        return Conventions(
+            actions=tuple(DimensionConvention(name=name) for name in names) if is_named else (),
+            control_hz=float(self.info["fps"]),
+            cameras=self.cameras,
+        )
 
     def items(self) -> list[SourceItem]:
         return self.layout.items(self.cameras, self.info["fps"])
