@@ -89,6 +89,8 @@ CMD ["lapactl", "--help"]
 # Last, because they change with every commit.
 ARG VERSION=""
 ARG REVISION=""
+# What stages tell of themselves, for the lineage of what they make.
+ENV LAPA_COMMIT=${REVISION}
 LABEL org.opencontainers.image.title="LAPA training" \
       org.opencontainers.image.description="Latent action pretraining from videos: every stage, and lapactl" \
       org.opencontainers.image.licenses="Apache-2.0" \

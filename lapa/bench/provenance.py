@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import lapa
 from lapa.bench.collect import ArmResult
 from lapa.bench.results import Provenance
+from lapa.tracking.code import commit
 
 PACKAGES = ("lapa", "torch", "numpy")
 
@@ -25,7 +25,7 @@ def provenance_of(results: Sequence[ArmResult], *, command: str) -> Provenance:
     wall = (max(ends) - min(starts)).total_seconds() if starts and ends else 0.0
     return Provenance(
         command=command,
-        commit=_commit(),
+        commit=commit(),
         hardware=_hardware(),
         versions={name: found for name in PACKAGES if (found := _version(name))},
         finished=(max(ends) if ends else datetime.now(UTC)).isoformat(timespec="seconds"),
@@ -39,24 +39,6 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _commit() -> str:
-    """Of the checkout that the library lies in; `unknown` for an installed package."""
-    folder = Path(lapa.__file__).parent
-    git = shutil.which("git")
-    if git is None:
-        return "unknown"
-    done = subprocess.run(
-        [git, "-C", str(folder), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        return "unknown"
-    changes = subprocess.run(
-        [git, "-C", str(folder), "status", "--porcelain", "--untracked-files=no", "."],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return done.stdout.strip() + (" with local changes" if changes.stdout.strip() else "")
 
 
 def _hardware() -> str:

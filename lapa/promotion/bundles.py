@@ -219,7 +219,8 @@ def _copy(source: str, target: str) -> None:
 def _stage_tags(result: StageResult | None) -> dict[str, str]:
     if result is None:
         return {}
-    return {"lapa.stage": result.stage, "lapa.run": result.name, "lapa.fingerprint": result.fingerprint}
+    told = {"lapa.stage": result.stage, "lapa.run": result.name, "lapa.fingerprint": result.fingerprint}
+    return {**told, **result.code}
 
 
 def _metric_tags(metrics: Mapping[str, float]) -> dict[str, str]:

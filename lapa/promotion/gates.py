@@ -1,7 +1,7 @@
 """The gates: each a function from its settings and the evidence to a verdict."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import sqrt
 from statistics import NormalDist
 from typing import assert_never
@@ -12,8 +12,10 @@ from lapa.envs.statistics import compare_paired, wilson_interval
 from lapa.errors import LapaError
 from lapa.promotion import config as settings
 from lapa.promotion.evidence import Evidence, find_evaluation
+from lapa.promotion.lineage import Origin
 from lapa.promotion.verdicts import Verdict, failed, passed, skipped
 from lapa.stages.origin import DATASET_ROLES
+from lapa.tracking.code import COMMIT_TAG, IMAGE_TAG
 from lapa.tracking.evidence import evaluations_of
 from lapa.tracking.registry import INVERSE_DYNAMICS_MODEL, LAQ_MODEL, ModelVersion
 
@@ -188,7 +190,18 @@ def provenance(evidence: Evidence) -> Verdict:
         gaps.append("no MLflow run made it")
     if gaps:
         return failed("; ".join(sorted(set(gaps))), wanted, "`lapactl models lineage` shows where the chain breaks.")
-    return passed(f"{len({origin.digest for origin in origins}) - 1} inputs, {len(datasets)} of them datasets", wanted)
+    inputs = f"{len({origin.digest for origin in origins}) - 1} inputs, {len(datasets)} of them datasets"
+    return passed(f"{inputs}; {_code_behind(origins)}", wanted)
+
+
+def _code_behind(origins: Sequence[Origin]) -> str:
+    """The commits and images that trained it, as far as they were recorded; older runs did not."""
+    tags = [origin.version.tags for origin in origins if origin.version is not None]
+    found = {
+        what: sorted({t[tag] for t in tags if tag in t}) for what, tag in (("commit", COMMIT_TAG), ("image", IMAGE_TAG))
+    }
+    known = [f"{what} {', '.join(values)}" for what, values in found.items() if values]
+    return f"trained by {', '.join(known)}" if known else "the code that trained it was not recorded"
 
 
 def intact_files(evidence: Evidence) -> Verdict:

@@ -20,6 +20,7 @@ from lapa.errors import RESTART_EXIT_CODE, ConfigError, TrackingError
 from lapa.stages.agreement import check_agreement
 from lapa.stages.plan import fingerprint, inputs_of, stage_folder, stage_settings
 from lapa.stages.results import Artifact, StageResult, write_result
+from lapa.tracking.code import code_tags
 from lapa.tracking.progress import report_progress
 from lapa.tracking.registry import Registry, require_manifest
 from lapa.tracking.tracker import Tracker, open_tracker
@@ -79,6 +80,7 @@ class Stage:
                 started=_iso(self.started),
                 finished=_iso(time.time()),
                 hardware=f"{platform.machine()}, {os.cpu_count()} cores",
+                code=code_tags(),
                 tracking={"run_id": self.tracker.run_id, "url": self.tracker.url, **(registered or {})},
             )
         )
@@ -102,6 +104,7 @@ class Stage:
             "lapa.stage": self.name,
             "lapa.run": self.run.name,
             "lapa.fingerprint": self.fingerprint,
+            **code_tags(),
             **{f"lapa.metric.{key.replace('/', '.')}": f"{value:.6g}" for key, value in metrics.items()},
         }
         made_from = {name: source.model_dump() for name, source in self.inputs.items()}
@@ -137,6 +140,7 @@ def open_stage(run: RunConfig, name: StageName) -> Iterator[Stage]:
         try:
             tracker.log_text(dump_run(run), "run.yaml")
             tracker.log_params(_flat(stage_settings(run, name)))
+            tracker.set_tags(code_tags())
             for role, artifact in stage.inputs.items():
                 tracker.log_input(role, artifact.url, artifact.digest)
             yield stage

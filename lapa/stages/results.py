@@ -38,6 +38,8 @@ class StageResult(BaseModel):
     started: str = ""
     finished: str = ""
     hardware: str = ""
+    code: dict[str, str] = {}
+    """`lapa.commit` and `lapa.image` of the program, where they are known."""
     tracking: dict[str, Any] = {}
     """MLflow store, run id, and the registered model's name and version."""
 

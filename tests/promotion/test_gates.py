@@ -167,6 +167,23 @@ def test_provenance_names_what_is_missing():
     assert found.is_failure and "no dataset is behind it" in found.found and "settings" in found.found
 
 
+def test_provenance_tells_commit_and_image_of_the_trainings_where_they_were_recorded():
+    data = Origin(role="videos", url="there", digest="v", dataset=None)
+    laq = Origin(
+        role="laq", url="there", digest="l", inputs=(data,),
+        version=model(name=LAQ_MODEL, **{"lapa.commit": "c0ffee", "lapa.image": "lapa-train@sha256:8f3c"}),
+    )  # fmt: skip
+    trained = model(**{"lapa.commit": "c0ffee with local changes"})
+    found = verdict(
+        settings.ProvenanceGate(),
+        Facts(version=trained, origin=Origin(role="lapa-policy", url="", digest="d", version=trained, inputs=(laq,))),
+    )
+    assert found.outcome == "passed", found.found
+    assert "trained by commit c0ffee, c0ffee with local changes, image lapa-train@sha256:8f3c" in found.found
+    old = verdict(settings.ProvenanceGate(), Facts(origin=Origin(role="p", url="", digest="d", inputs=(data,))))
+    assert old.outcome == "passed" and "not recorded" in old.found
+
+
 def test_files_load_and_latency():
     assert verdict(settings.FilesGate(), Facts()).outcome == "passed"
     assert verdict(settings.FilesGate(), Facts(digest="other")).is_failure

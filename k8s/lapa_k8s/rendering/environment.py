@@ -22,6 +22,7 @@ def environment(spec: JobSpec) -> list[Manifest]:
         **store_variables(spec.storage),
         **_tracking(spec),
         **(_launcher(spec) if spec.stage not in ONE_PROCESS_STAGES else {}),
+        "LAPA_IMAGE": spec.images.train,  # what a stage tells of itself
         **({"LAPA_METRICS_PORT": str(METRICS_PORT)} if spec.stage in TRAINING_STAGES else {}),
         **_network(spec),
         **spec.environment,
