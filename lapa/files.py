@@ -17,6 +17,9 @@ from fsspec.core import url_to_fs
 
 from lapa.errors import AccessRefused
 
+_NOT_THE_FIRST = ("PreconditionFailed", "ConditionalRequestConflict", "pre-conditions")
+"""How S3 says that a conditional write came second."""
+
 
 def join(url: str, *parts: str) -> str:
     """`url/part/part`, whatever the protocol."""
@@ -58,6 +61,31 @@ def write_bytes(url: str, data: bytes) -> None:
         partial = target.with_name(f"{target.name}.{uuid.uuid4().hex}.partial")
         partial.write_bytes(data)
         partial.replace(target)
+
+
+def create(url: str, data: bytes) -> bool:
+    """Write a small file that is not there yet; whether it was this call that made it.
+
+    Of several callers one succeeds, where the store knows conditional writes (local files, S3, GCS). What is there
+    is read back, so that others mostly keep to it too.
+    """
+    fs, path = url_to_fs(url)
+    with _let_in(url):
+        try:
+            if _is_local(fs):
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+                with Path(path).open("xb") as file:
+                    file.write(data)
+                return True
+            fs.pipe_file(path, data, mode="create")
+            fs.invalidate_cache()
+            return bool(fs.cat_file(path) == data)
+        except (FileExistsError, FileNotFoundError):
+            return False  # somebody's, or somebody's who is done with it
+        except OSError as error:
+            if any(word in str(error) for word in _NOT_THE_FIRST):
+                return False
+            raise
 
 
 def read_json(url: str) -> Any:

@@ -123,6 +123,8 @@ class LabelConfig(Config):
     """Stage `label`: latent actions for every timestep. Uses the model and window of `laq`."""
 
     batch_size: int = runtime(64, gt=0)
+    lease_seconds: float = runtime(60.0, gt=0)
+    """A process not heard of for this long while it labels is taken for dead, and another one takes over its shard."""
 
 
 class CodesTarget(Config):

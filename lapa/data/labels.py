@@ -67,12 +67,12 @@ class LabelWriter:
         manifest_url = files.join(self.url, MANIFEST_FILE)
         if files.exists(manifest_url):
             refuse_difference(read_manifest(manifest_url).stamp, self.stamp, self.url)
+        return self.lacks(range(dataset.info.num_shards))
+
+    def lacks(self, shards: Sequence[int]) -> list[int]:
+        """Those of the shards that have no labels of this stamp yet."""
         there = set(files.list_names(self.url))
-        return [
-            shard
-            for shard in range(dataset.info.num_shards)
-            if file_name(shard) not in there or not self._is_labelled(shard)
-        ]
+        return [shard for shard in shards if file_name(shard) not in there or not self._is_labelled(shard)]
 
     def write_shard(self, shard: int, episodes: Sequence[AnyLabels]) -> None:
         """Labels of all episodes of one shard, in its order; an episode shorter than the window has t = 0."""

@@ -1,31 +1,34 @@
-"""Stage `label`: latent actions, or actions, for every timestep, shard by shard, each complete or absent."""
+"""Stage `label`: latent actions, or actions, for every timestep, shard by shard, each complete or absent.
 
-import json
+Processes share the shards through claims in the store (lapa/data/label_claims.py) and never talk to each other: one
+that is slow, or dead, holds up no other.
+"""
+
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from contextlib import ExitStack, closing
 
 import torch
 
 from lapa import files
 from lapa.config.run import RunConfig
 from lapa.data.dataset import Dataset
+from lapa.data.label_claims import Claims, shards_to_label
 from lapa.data.labels import AnyLabels, Labels, LabelStamp, LabelWriter
 from lapa.data.stream import shard_episodes
 from lapa.data.windows import episode_windows
-from lapa.errors import LabelMismatch
 from lapa.stages.context import Stage, open_stage
 from lapa.stages.labellers import Labeller, load_labeller
 from lapa.stages.results import Artifact
-from lapa.training.distributed import Launch, Ranks, joined_ranks
+from lapa.training.distributed import Launch
 
 logger = logging.getLogger(__name__)
 
 
 def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
-    """Label the shards that have no labels yet; ranks take turns over them."""
-    with open_stage(run, "label") as stage, joined_ranks() as ranks:
+    """Label the shards that have no labels yet."""
+    with open_stage(run, "label") as stage:
         labeller = load_labeller(stage.inputs["laq"].url, _device(run))
         outputs: dict[str, Artifact] = {}
         metrics: dict[str, float] = {}
@@ -33,19 +36,16 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
             if role not in stage.inputs:
                 continue
             dataset = Dataset.open(stage.inputs[role].url, reads=run.reads)
-            outputs[name], usage = _label(stage, ranks, dataset, labeller, files.join(stage.folder, name))
+            outputs[name], usage = _label(stage, dataset, labeller, files.join(stage.folder, name))
             metrics |= {f"{role}/{key}": value for key, value in usage.items()}
         stage.tracker.log_metrics(metrics, step=0)
         stage.finish(outputs=outputs, metrics=metrics, messages=_verdicts(metrics))
 
 
-def _label(
-    stage: Stage, ranks: Ranks, dataset: Dataset, labeller: Labeller, url: str
-) -> tuple[Artifact, dict[str, float]]:
+def _label(stage: Stage, dataset: Dataset, labeller: Labeller, url: str) -> tuple[Artifact, dict[str, float]]:
     """Labels of one dataset, complete when this returns; on rank 0 also numbers about them."""
     writer = LabelWriter(url, _stamp(stage, dataset, labeller))
-    _label_shards(stage, ranks, dataset, labeller, writer)
-    ranks.any_of(False)  # a barrier: the manifest is written when every rank's shards are there
+    _label_shards(stage, dataset, labeller, writer)
     if not stage.is_main:
         return Artifact(url=url, digest=""), {}
     artifact = Artifact(url=url, digest=writer.finish(dataset))
@@ -77,32 +77,24 @@ def _stamp(stage: Stage, dataset: Dataset, labeller: Labeller) -> LabelStamp:
     )
 
 
-def _label_shards(stage: Stage, ranks: Ranks, dataset: Dataset, labeller: Labeller, writer: LabelWriter) -> None:
-    mine = _missing_shards(ranks, dataset, writer)[ranks.rank :: ranks.world_size]
-    started, pairs_done = time.monotonic(), 0
-    for done, shard in enumerate(mine, start=1):
-        episodes = list(_shard_labels(stage.run, dataset, shard, labeller))
-        writer.write_shard(shard, episodes)
-        pairs_done += sum(map(len, episodes))
-        seconds = max(time.monotonic() - started, 1e-9)
-        pairs = f"{pairs_done / seconds:.0f} pairs/s"
-        stage.progress("label", step=done, steps=len(mine), rate=done / seconds, unit="shards", message=pairs)
-        logger.info("shard=%d episodes=%d speed=%r", shard, len(episodes), pairs)
-
-
-def _missing_shards(ranks: Ranks, dataset: Dataset, writer: LabelWriter) -> list[int]:
-    """Rank 0's list, on every rank: one that looks later sees a shorter list. LabelMismatch on every rank alike."""
-    found: dict[str, Any] = {}
-    if ranks.rank == 0:
-        try:
-            found = {"missing": writer.missing_shards(dataset)}
-        except LabelMismatch as error:
-            found = {"mismatch": str(error)}
-    found = json.loads(ranks.broadcast_text(json.dumps(found)))
-    if "mismatch" in found:
-        raise LabelMismatch(found["mismatch"])
-    missing: list[int] = found["missing"]
-    return missing
+def _label_shards(stage: Stage, dataset: Dataset, labeller: Labeller, writer: LabelWriter) -> None:
+    """Label shards until all have labels. Other ranks, and other jobs, do the same."""
+    launch = Launch.from_environment()
+    started, pairs_done, total = time.monotonic(), 0, dataset.info.num_shards
+    with ExitStack() as stack:
+        claims = stack.enter_context(Claims(writer.url, lease_seconds=stage.run.label.lease_seconds))
+        shared = shards_to_label(writer, dataset, claims, rank=launch.rank, world_size=launch.world_size)
+        # Closed at once where labelling fails or is stopped, so that the shard is free for others.
+        shards = stack.enter_context(closing(shared))
+        for done, (shard, left) in enumerate(shards, start=1):
+            episodes = list(_shard_labels(stage.run, dataset, shard, labeller))
+            writer.write_shard(shard, episodes)
+            pairs_done += sum(map(len, episodes))
+            seconds = max(time.monotonic() - started, 1e-9)
+            pairs = f"{pairs_done / seconds:.0f} pairs/s"
+            step = total - left + 1
+            stage.progress("label", step=step, steps=total, rate=done / seconds, unit="shards", message=pairs)
+            logger.info("shard=%d episodes=%d speed=%r", shard, len(episodes), pairs)
 
 
 def _shard_labels(run: RunConfig, dataset: Dataset, shard: int, labeller: Labeller) -> Iterator[AnyLabels]:

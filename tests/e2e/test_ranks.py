@@ -28,7 +28,7 @@ def test_two_ranks_give_the_same_labels(finished_run: Path, store: Path, tmp_pat
 
 
 def test_two_zero3_ranks_go_on_from_a_plain_torch_checkpoint_of_a_latent_action_model(fresh_run: Path, tmp_path: Path):
-    """VQ-EMA: NSVQ draws its noise per rank, and a codebook starts from rank 0's share of the first batch."""
+    """VQ-EMA here; `tests/training/test_elastic.py` has NSVQ, and ranks that come and go."""
     settings = ("laq.model.quantizer.kind=vq_ema", "laq.fit.keep_checkpoints=9")
     made(fresh_run, "laq", *settings)
     work = tmp_path / "ranks"
