@@ -16,12 +16,17 @@ os.environ.update(
     }
 )
 # A developer's own settings must not decide what a test sees.
-for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "LAPA_PROGRESS_FILE"):
-    os.environ.pop(name, None)
+FOR_TESTS = ("LAPA_TEST_", "LAPA_WRITE_GOLDEN", "LAPA_UPDATE_GOLDEN", "LAPA_TRAIN_IMAGE", "LAPA_BASE_IMAGE")
+for name in [*os.environ]:
+    if name.startswith(("LAPA_", "MLFLOW_TRACKING_", "MLFLOW_RUN_ID")) and not name.startswith(FOR_TESTS):
+        del os.environ[name]
 
 from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+settings.load_profile("ci")  # the same examples each time, and no deadline that a busy machine would miss
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

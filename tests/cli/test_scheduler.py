@@ -14,7 +14,10 @@ import pytest
 from lapa.bench.costs import read_cost
 from lapa.bench.jobs import Job
 from lapa.config.load import changed, load_run
-from lapa.stages.plan import stage_folder
+from lapa.config.run import RunConfig
+from lapa.config.stages import StageName
+from lapa.stages.plan import PlannedStage, fingerprint, inputs_of, stage_folder
+from lapa.stages.results import Artifact, StageResult
 from lapactl.bench_display import BenchDisplay, remaining_seconds
 from lapactl.errors import Interrupted
 from lapactl.output import Output, OutputFormat
@@ -24,23 +27,18 @@ from tests.builders import make_dataset
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import os, pathlib, sys, time
-from lapa import files
-from lapa.config.load import load_run
-from lapa.stages.plan import fingerprint, inputs_of, stage_folder
-from lapa.stages.results import Artifact, StageResult, write_result
-stage, run = sys.argv[1], load_run(sys.argv[2])
-folder = stage_folder(run, stage)
-events = pathlib.Path(run.work_url) / "events"
+stage, name, seed, work, folder, result = sys.argv[1:]
+events = pathlib.Path(work, "events")
 events.mkdir(exist_ok=True)
 def note(word):
-    (events / f"{time.time_ns()}-{word}").write_text(f"{stage} {run.name} {folder}")
+    (events / f"{time.time_ns()}-{word}").write_text(f"{stage} {name} {folder}")
 note("start")
 BODY
-write_result(StageResult(stage=stage, name=run.name, fingerprint=fingerprint(run, stage), folder=folder,
-    inputs=inputs_of(run, stage), outputs={name: Artifact(url=f"{folder}/{name}", digest=folder)
-        for name in ("model", "labels", "policy")}))
+os.makedirs(folder, exist_ok=True)
+pathlib.Path(folder, "result.json").write_text(result)
 note("end")
 """
+"""Imports nothing of ours: it is started dozens of times."""
 
 
 @pytest.fixture
@@ -67,15 +65,25 @@ def stages_do(monkeypatch):
 
     def stand_in(code: str) -> None:
         program = PROGRAM.replace("BODY", code)
-        monkeypatch.setattr(
-            "lapactl.scheduler.command_of",
-            lambda run, planned, *, nproc: [
-                sys.executable, "-c", program, planned.stage, f"{run.work_url}/runs/{run.name}.yaml",
-            ],
-        )  # fmt: skip
 
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+        def command(run: RunConfig, planned: PlannedStage, *, nproc: int) -> list[str]:
+            folder, result = stage_folder(run, planned.stage), result_of(run, planned.stage).model_dump_json()
+            seed, work = str(run.seed), run.work_url
+            return [sys.executable, "-S", "-c", program, planned.stage, run.name, seed, work, folder, result]
+
+        monkeypatch.setattr("lapactl.scheduler.command_of", command)
+
     return stand_in
+
+
+def result_of(run: RunConfig, stage: StageName) -> StageResult:
+    """What a stage writes whose inputs are made."""
+    folder = stage_folder(run, stage)
+    made = {name: Artifact(url=f"{folder}/{name}", digest=folder) for name in ("model", "labels", "policy")}
+    inputs = inputs_of(run, stage)
+    return StageResult(
+        stage=stage, name=run.name, fingerprint=fingerprint(run, stage), folder=folder, inputs=inputs, outputs=made
+    )
 
 
 def schedule(jobs: list[Job], slots: int = 2) -> Scheduler:
@@ -98,7 +106,9 @@ def test_a_stage_that_chains_share_is_made_once_and_never_twice_at_a_time(jobs, 
 
 
 def test_as_many_stages_run_at_a_time_as_there_are_slots_and_ingest_runs_alone(jobs, stages_do):
-    stages_do("time.sleep(1)")
+    # Both seeds pretrain, and neither goes on before the other has come.
+    come = "sum(path.read_text().startswith('pretrain') for path in events.glob('*-start'))"
+    stages_do(f"while stage == 'pretrain' and {come} < 2: time.sleep(0.01)")
     schedule(jobs).run()
     running, most = set(), 0
     for word, stage, _, folder in events(jobs):
@@ -109,7 +119,7 @@ def test_as_many_stages_run_at_a_time_as_there_are_slots_and_ingest_runs_alone(j
 
 
 def test_a_failure_stops_only_the_chains_that_need_what_failed(jobs, stages_do):
-    stages_do("if stage == 'pretrain' and run.seed == 0: sys.exit('no gradient today')")
+    stages_do("if stage == 'pretrain' and seed == '0': sys.exit('no gradient today')")
     told = failures(schedule(jobs).run())
     assert set(told) == {"first", "second"}
     assert "no gradient today" in told["first"]
@@ -126,7 +136,7 @@ def test_a_stage_that_asks_for_a_restart_gets_it_and_what_it_cost_is_added_up(jo
     cost = read_cost(stage_folder(jobs[0].run, "laq"))
     assert cost is not None
     assert cost.starts == 2
-    assert cost.cpu_seconds > 0.1
+    assert cost.cpu_seconds > 0
 
 
 def test_the_same_jobs_again_start_nothing(jobs, stages_do):

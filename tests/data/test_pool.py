@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from lapa.data.pool import available_cores, worker_pool
@@ -44,13 +45,13 @@ def test_an_interrupted_pool_waits_for_nobody(interruption: type[BaseException])
     def work() -> None:
         with worker_pool(1, work="a test", remedy="") as pool:
             workers.append(pool.submit(os.getpid).result())
-            pool.map(time.sleep, [60, 60])
+            pool.map(time.sleep, [600, 600])
             raise interruption
 
     with pytest.raises(interruption):
         work()
     assert not is_running(workers[0])
-    assert time.monotonic() - started < 50
+    assert time.monotonic() - started < 500
 
 
 def test_workers_end_with_a_parent_that_was_killed(tmp_path: Path):
@@ -60,8 +61,8 @@ def test_workers_end_with_a_parent_that_was_killed(tmp_path: Path):
     with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, env=environment, text=True) as parent:
         assert parent.stdout is not None
         worker = int(parent.stdout.readline())
-        assert parent.wait(timeout=60) == -signal.SIGKILL
-    deadline = time.monotonic() + 30
+        assert parent.wait(timeout=600) == -signal.SIGKILL
+    deadline = time.monotonic() + 600
     while is_running(worker) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not is_running(worker)
@@ -69,5 +70,7 @@ def test_workers_end_with_a_parent_that_was_killed(tmp_path: Path):
 
 def is_running(pid: int) -> bool:
     """Whether the process is there; one that has ended but was not collected is not."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return bool(state.stdout.strip()) and not state.stdout.startswith("Z")
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

@@ -137,7 +137,7 @@ def test_nothing_is_lost_when_the_server_stays_away_until_after_the_run(work: Pa
     tracker.log_metrics({"loss": 0.5}, 20)
     tracker.log_text("hello", "note.txt")
     tracker.finish("FINISHED")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 50, "the server has as long as it was given, and not the 60 s of the default"
     assert tracker.run_id == ""
 
     journal = work / "laq" / "journal"
@@ -166,7 +166,9 @@ def test_the_same_entries_told_twice_leave_the_same_run(work: Path) -> None:
 
 def test_machine_metrics_are_sampled(work: Path) -> None:
     tracker = start(work, system_metrics_seconds=0.1)
-    time.sleep(0.5)
+    deadline = time.monotonic() + 300
+    while "system/cpu_percent" not in read_history(str(work / "laq")) and time.monotonic() < deadline:
+        time.sleep(0.05)
     tracker.finish()
     names = client_of(work).get_run(tracker.run_id).data.metrics
     assert {"system/cpu_percent", "system/memory_gib", "system/process_memory_gib"} <= set(names)

@@ -16,7 +16,7 @@ RANK = """
 import pathlib, signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
 pathlib.Path(sys.argv[1], "ready-" + __import__("os").environ["RANK"]).touch()
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -51,7 +51,7 @@ def test_sigterm_lets_the_ranks_save_and_asks_for_a_restart(tmp_path: Path) -> N
         while len(list(tmp_path.glob("ready-*"))) < 2 and process.poll() is None:
             time.sleep(0.1)
         process.terminate()
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=600)
     finally:
         process.kill()
     assert process.returncode == RESTART_EXIT_CODE, said
