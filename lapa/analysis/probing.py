@@ -5,7 +5,7 @@ m frame pairs, k codes per frame pair, f features, a dimensions.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import get_args
+from typing import assert_never, get_args
 
 import numpy as np
 
@@ -62,6 +62,8 @@ def reader(encoded: Encoded, features: Features) -> Reader:
             return lambda pairs: joint(pairs.codes)
         case "vectors":
             return lambda pairs: pairs.vectors
+        case _:
+            assert_never(features)
 
 
 def probe_scores(encoded: Encoded) -> tuple[ProbeScore, ...]:
@@ -100,6 +102,8 @@ def shuffled(pairs: Pairs, condition: Condition) -> Pairs:
             order = rng.permutation(len(pairs))
         case "shuffled-time":
             order = np.lexsort((rng.random(len(pairs)), pairs.row))  # pairs stand in order of their episodes
+        case _:
+            assert_never(condition)
     motion = {target: values[order] for target, values in pairs.motion.items()}
     return Pairs(
         codes=pairs.codes,

@@ -1,6 +1,7 @@
 """What to change in a run: settings by name, with the values they have now."""
 
 from collections.abc import Sequence
+from typing import assert_never
 
 from pydantic import BaseModel, ConfigDict
 
@@ -74,6 +75,8 @@ def _revival(revival: RevivalConfig | PublishedRevivalConfig | None, steps: int)
                 sets=(f"laq.model.quantizer.revival.every={max(1, revival.every // 4)}",), now=str(revival.every),
                 why="Unused codes are looked for, but too seldom to keep them in use.",
             )  # fmt: skip
+        case _:
+            assert_never(revival)
 
 
 def _wider_window(config: LaqConfig) -> Change:
