@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.programs import STEPS, copy_before, is_complete, made, numbers_of, result_of, stopped, tracked_runs
 
 
-@pytest.mark.parametrize("name", ["laq", "pretrain", "finetune"])
+@pytest.mark.parametrize("name", ["laq", "pretrain", pytest.param("finetune", marks=pytest.mark.slow)])
 def test_a_killed_and_a_terminated_stage_end_like_an_undisturbed_one(
     name: str, finished_run: Path, store: Path, tmp_path: Path
 ):

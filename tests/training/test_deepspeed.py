@@ -18,6 +18,8 @@ from tests.training.check_ranks import SETTINGS, STEPS
 from tests.training.toy import Losses, ToyModel, ToyTask, fit_config, held_out, read_losses, stream
 
 HERE = Path(__file__).parent
+BETWEEN = [pytest.param(stage, marks=pytest.mark.slow) for stage in (1, 2)]
+"""They part more than 0 does, and less than 3."""
 
 
 def train_with_torch(url: str) -> dict[int, float]:
@@ -28,7 +30,7 @@ def train_with_torch(url: str) -> dict[int, float]:
     return losses.values
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("stage", [0, *BETWEEN, 3])
 def test_two_ranks_follow_the_torch_engine_and_each_continues_the_other(tmp_path: Path, stage: int) -> None:
     torch_url = tmp_path / f"torch-for-zero{stage}"
     expected = train_with_torch(str(torch_url))
@@ -56,7 +58,7 @@ def test_two_ranks_follow_the_torch_engine_and_each_continues_the_other(tmp_path
     follows({str(step): loss for step, loss in continued.items()}, 6)
 
 
-@pytest.mark.parametrize("stage", [pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize("stage", [*BETWEEN, 3])
 def test_two_killed_ranks_resume_with_the_losses_of_an_uninterrupted_run(tmp_path: Path, stage: int) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     whole.mkdir()
