@@ -1,30 +1,34 @@
-"""Checkpoints on any fsspec URL.
+"""Checkpoints on any fsspec URL, written while training goes on.
 
+    URL/step-00001000/training_state/  every rank's part, see state_files.py
     URL/step-00001000/model/           what the task saves: a model folder
-    URL/step-00001000/training_state/  see lapa/training/state.py
     URL/step-00001000/manifest.json    written last: sizes and digests of all files, the task's state, the resolved run
     URL/last                           name of the newest complete checkpoint
+
+Training stops for the copy to host memory. Each rank then writes its own part in a thread; when all have, rank 0 puts
+the model folder together from the parts, tensor by tensor, and writes the manifest, in a thread too. Threads never
+talk to other ranks: how far they are is part of the vote that the loop holds after every update. One checkpoint at a
+time is on its way; the next one waits for it, and says so.
 
 A folder without a manifest is a checkpoint that was cut short: it is never read, and removed.
 """
 
 import json
 import logging
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fsspec.core import url_to_fs
-
 from lapa import files
 from lapa.config.training import FitConfig
 from lapa.errors import CheckpointError
-from lapa.models.storage import file_digest
+from lapa.training.background import Background
 from lapa.training.engine import Engine
+from lapa.training.state_files import SavedModel, Snapshot, StateReader, describe_file, join_indices, write_parts
 from lapa.training.task import Task
 
 logger = logging.getLogger(__name__)
@@ -33,14 +37,31 @@ T = TypeVar("T")
 
 MANIFEST = "manifest.json"
 LAST = "last"
+STATE_FOLDER = "training_state"
 RETRY_SECONDS = (1.0, 4.0, 15.0)
 """Waits between attempts to reach the storage."""
 MAX_FAILED_SAVES = 3
 """Saves that may fail in a row, all attempts counted as one, before training stops."""
 
 
+@dataclass
+class OnItsWay:
+    """A checkpoint that is being written. The same on every rank, but for the work."""
+
+    name: str
+    step: int
+    snapshot: Snapshot | None
+    """This rank's part, until it is written."""
+    facts: dict[str, Any]
+    """For the manifest."""
+    save_model: Callable[[Path, Mapping[str, Any]], None] | None
+    work: Background | None = None
+    """What this rank does for it now; None on a rank that waits for rank 0."""
+    is_committing: bool = False
+
+
 class Checkpoints:
-    """The checkpoints of one run of one stage. `save` and `restore` are collective."""
+    """The checkpoints of one run of one stage. `save`, `heed`, `flush` and `restore` are collective."""
 
     def __init__(
         self, url: str, keep: int, resolved_run: Mapping[str, Any], *, sleep: Callable[[float], None] = time.sleep
@@ -48,9 +69,14 @@ class Checkpoints:
         self.url, self.keep, self.resolved_run = url, keep, dict(resolved_run)
         self.finished: dict[str, Any] | None = None
         """How training ended, when the restored checkpoint is a final one."""
+        self.failed_saves = 0
+        """In a row."""
         self._sleep = sleep
         self._saved_at = time.monotonic()
-        self._failed_saves = 0
+        self._found: list[str] = []
+        """Complete checkpoints when this process started; rank 0 knows."""
+        self._on_its_way: OnItsWay | None = None
+        self._news: list[tuple[int, str]] = []
 
     def is_due(self, step: int, config: FitConfig) -> bool:
         """Whether to save now: by steps, or by the clock. Rank 0's answer is the one to follow."""
@@ -63,32 +89,78 @@ class Checkpoints:
         complete = self._complete()
         return files.join(self.url, complete[-1]) if complete else None
 
-    def save(self, engine: Engine, task: Task, *, finished: Mapping[str, Any] | None = None) -> str | None:
-        """Write a checkpoint of this step; its URL, or None when the storage refused and training may go on.
+    def save(
+        self, engine: Engine, task: Task, *, finished: Mapping[str, Any] | None = None, with_model: bool = True
+    ) -> None:
+        """Copy this step to host memory, and let threads write it; `flush` waits for them.
+
+        Without a model folder it can be resumed from all the same. CheckpointError as in `heed`.
+        """
+        started = time.monotonic()
+        if before := self._on_its_way:
+            logger.info("event=checkpoint-waits step=%d for_step=%d", engine.step, before.step)
+            self.flush(engine)
+        waited = time.monotonic() - started
+        self._saved_at = time.monotonic()
+        name = f"step-{engine.step:08d}"
+        if engine.rank == 0 and with_model:
+            task.prepare_save()
+        self._make_way(engine, name)
+        snapshot = engine.snapshot()
+        self._on_its_way = OnItsWay(
+            name=name,
+            step=engine.step,
+            snapshot=snapshot,
+            facts={"step": engine.step, "task": task.state(), "finished": finished},
+            save_model=task.save if with_model else None,
+            work=Background("checkpoint", partial(self._write_part, name, snapshot)),
+        )
+        logger.info(
+            "event=checkpoint-copied step=%d waited_seconds=%.3g copy_seconds=%.3g bytes=%d",
+            engine.step, waited, time.monotonic() - started - waited, snapshot.num_bytes,
+        )  # fmt: skip
+
+    def votes(self) -> tuple[bool, bool]:
+        """Whether this rank is still at work for a checkpoint, and whether that work failed."""
+        work = self._on_its_way.work if self._on_its_way else None
+        if work is None:
+            return False, False
+        # Asked in this order: work that has ended can fail no more.
+        is_running = work.is_running
+        return is_running, bool(work.problem)
+
+    def heed(self, engine: Engine, *, is_busy: bool, has_failed: bool) -> None:
+        """Go on with the checkpoint on its way, given what any rank voted.
 
         CheckpointError, on every rank, when saving failed too often, or when it failed at the end of training.
         """
-        self._saved_at = time.monotonic()
-        name = f"step-{engine.step:08d}"
-        folder = self._working_folder(name) if engine.rank == 0 else Path()
-        engine.save_training_state(folder / "training_state")
-        with engine.averaged_weights():
-            state = engine.full_state()
-        problem = ""
-        if engine.rank == 0:
-            task.save(folder / "model", state)
-            problem = self._publish(folder, name, {"step": engine.step, "task": task.state(), "finished": finished})
-        problem = engine.broadcast_text(problem)
-        self._failed_saves = self._failed_saves + 1 if problem else 0
-        if problem and (finished or self._failed_saves > MAX_FAILED_SAVES):
-            raise CheckpointError(
-                f"Checkpoint {name} could not be written to {self.url}: {problem}. Make the storage writable and "
-                "run the same command again; it goes on from the last complete checkpoint."
-            )
-        if problem:
-            logger.warning("event=checkpoint-failed step=%d url=%s problem=%s", engine.step, self.url, problem)
-            return None
-        return files.join(self.url, name)
+        way = self._on_its_way
+        if way is None or is_busy:
+            return
+        if has_failed:
+            self._on_its_way = None
+            self._give_up(engine, way)
+        elif not way.is_committing:
+            assert way.snapshot is not None, "it is kept until all parts are written"
+            commit = partial(self._commit, way, way.snapshot.header, way.snapshot.world_size)
+            way.snapshot, way.is_committing = None, True
+            way.work = Background("checkpoint", commit) if engine.rank == 0 else None
+        else:
+            self._on_its_way, self.failed_saves = None, 0
+            self._news.append((way.step, files.join(self.url, way.name)))
+
+    def flush(self, engine: Engine) -> None:
+        """Wait until nothing is on its way. CheckpointError as in `heed`."""
+        while self._on_its_way:
+            if self._on_its_way.work:
+                self._on_its_way.work.wait()
+            is_busy, has_failed = engine.any_of(*self.votes())
+            self.heed(engine, is_busy=is_busy, has_failed=has_failed)
+
+    def news(self) -> list[tuple[int, str]]:
+        """Steps that were completed since the last call, and their URLs."""
+        news, self._news = self._news, []
+        return news
 
     def restore(self, engine: Engine, task: Task) -> int:
         """Continue engine and task from the newest checkpoint whose files are whole; the step, 0 when there is none.
@@ -103,7 +175,7 @@ class Checkpoints:
                 raise CheckpointError(found["problem"])
             if not found:
                 return 0
-            engine.load_training_state(folder / "training_state")
+            engine.load_training_state(folder / STATE_FOLDER)
         self.finished = found["finished"]
         task.restore(found["task"])
         logger.info("event=resumed step=%d url=%s", engine.step, self.url)
@@ -112,7 +184,7 @@ class Checkpoints:
     def _newest_whole(self, cache: Path) -> tuple[Path, dict[str, Any]]:
         """A local copy of the newest undamaged checkpoint, and its manifest; `problem` instead if none is."""
         self._remove_incomplete()
-        names = self._complete()
+        names = self._found = self._complete()
         damaged_names: list[str] = []
         for name in reversed(names):
             url = files.join(self.url, name)
@@ -133,36 +205,73 @@ class Checkpoints:
             return Path(), {"problem": problem}
         return Path(), {}
 
-    def _working_folder(self, name: str) -> Path:
-        """Where rank 0 writes: in place on a local disk, beside the upload otherwise."""
-        if self._is_local():
-            folder = Path(url_to_fs(self.url)[1]) / name
-            if folder.exists():
-                # The manifest goes first, so that a kill in between leaves nothing that looks complete.
-                (folder / MANIFEST).unlink(missing_ok=True)
-                shutil.rmtree(folder)
-        else:
-            folder = Path(tempfile.mkdtemp(prefix="lapa-checkpoint-")) / name
-        folder.mkdir(parents=True)
-        return folder
+    def _make_way(self, engine: Engine, name: str) -> None:
+        """Remove a checkpoint of the same step, its manifest first: nothing half new must look complete. Collective:
+        nobody writes before rank 0 has removed what was there."""
+        problem = ""
+        if engine.rank == 0 and name in self._found:
+            try:
+                self._retry(lambda: self._remove(name))
+            except OSError as error:
+                problem = f"{type(error).__name__}: {error}"
+        if problem := engine.broadcast_text(problem):
+            raise CheckpointError(
+                f"{name} in {self.url} cannot be replaced: {problem}. Make the storage writable, or remove that folder."
+            )
 
-    def _publish(self, folder: Path, name: str, facts: Mapping[str, Any]) -> str:
-        """Complete the folder and make it the last one; what went wrong, or nothing."""
-        manifest = {"version": 1, **facts, "files": describe(folder), "run": self.resolved_run}
-        try:
-            files.write_json(str(folder / MANIFEST), manifest)
-            if not self._is_local():
-                self._retry(lambda: files.upload(folder, files.join(self.url, name), last=MANIFEST))
-            self._retry(lambda: files.write_bytes(files.join(self.url, LAST), name.encode() + b"\n"))
-            for old in self._complete()[: -self.keep]:
-                self._remove(old)
-        # Storage clients raise their own errors; whatever it was, the run should outlive it.
-        except Exception as error:
-            return f"{type(error).__name__}: {error}"
-        finally:
-            if not self._is_local():
-                shutil.rmtree(folder.parent, ignore_errors=True)
-        return ""
+    def _write_part(self, name: str, snapshot: Snapshot) -> None:
+        """This rank's files: in place on a local disk, else one at a time on their way to the store."""
+        target = files.join(self.url, name, STATE_FOLDER)
+        if local := files.local_path(target):
+            for _ in write_parts(snapshot, local):
+                pass
+            return
+        with tempfile.TemporaryDirectory(prefix="lapa-checkpoint-") as scratch:
+            for path in write_parts(snapshot, Path(scratch)):
+                self._retry(lambda: files.upload(Path(scratch), target))
+                path.unlink()
+
+    def _commit(self, way: OnItsWay, header: Mapping[str, Any], world_size: int) -> None:
+        """On rank 0, when all parts are written: the model, the manifest, and what is kept of older ones."""
+        folder = files.join(self.url, way.name)
+        state = files.join(folder, STATE_FOLDER)
+        read = self._retrying(files.read_json)
+        joined = self._retry(lambda: join_indices(state, header, world_size, read))
+        described = {f"{STATE_FOLDER}/{name}": facts for name, facts in joined.items()}
+        if way.save_model:
+            described |= self._write_model(files.join(folder, "model"), state, way.save_model)
+        manifest = {"version": 2, **way.facts, "files": described, "run": self.resolved_run}
+        self._retry(lambda: files.write_json(files.join(folder, MANIFEST), manifest))
+        self._retry(lambda: files.write_bytes(files.join(self.url, LAST), way.name.encode() + b"\n"))
+        for old in self._complete()[: -self.keep]:
+            self._retry(partial(self._remove, old))
+        self._remove_incomplete()  # of earlier steps, whose saving failed
+
+    def _write_model(
+        self, url: str, state: str, save_model: Callable[[Path, Mapping[str, Any]], None]
+    ) -> dict[str, dict[str, Any]]:
+        """The model folder, from the parts that lie in the store; sizes and digests of its files."""
+        weights = SavedModel(self._retry(lambda: StateReader(state, retry=self._retry)))
+        with tempfile.TemporaryDirectory(prefix="lapa-model-") as scratch:
+            folder = files.local_path(url) or Path(scratch)
+            save_model(folder, weights)
+            described = {f"model/{name}": facts for name, facts in describe(folder).items()}
+            if not files.local_path(url):
+                self._retry(lambda: files.upload(folder, url, last="config.json"))
+        return described
+
+    def _give_up(self, engine: Engine, way: OnItsWay) -> None:
+        """Count a checkpoint that could not be written; CheckpointError when that was one too many."""
+        own = way.work.problem if way.work else ""
+        if own:
+            logger.warning("event=checkpoint-failed step=%d url=%s problem=%s", way.step, self.url, own)
+        problem = engine.broadcast_text(own) or "see the log of the rank that failed"
+        self.failed_saves += 1
+        if way.facts["finished"] or self.failed_saves > MAX_FAILED_SAVES:
+            raise CheckpointError(
+                f"Checkpoint {way.name} could not be written to {self.url}: {problem}. Make the storage writable and "
+                "run the same command again; it goes on from the last complete checkpoint."
+            )
 
     def _remove(self, name: str) -> None:
         url = files.join(self.url, name)
@@ -192,15 +301,14 @@ class Checkpoints:
                 self._sleep(seconds)
         return action()
 
-    def _is_local(self) -> bool:
-        protocol = url_to_fs(self.url)[0].protocol
-        return "file" in (protocol if isinstance(protocol, tuple) else (protocol,))
+    def _retrying(self, read: Callable[[str], T]) -> Callable[[str], T]:
+        return lambda url: self._retry(lambda: read(url))
 
 
 def describe(folder: Path) -> dict[str, dict[str, Any]]:
     """Size and digest of every file below a folder."""
     return {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": file_digest(path)}
+        path.relative_to(folder).as_posix(): describe_file(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != MANIFEST
     }

@@ -98,6 +98,18 @@ class DeepSpeedEngine(StatefulEngine):
             case _:
                 return self._moment(parameter, kind).to(self.device)
 
+    def own_part(self, kind: str, name: str, *, is_keeper: bool) -> tuple[int, Tensor] | None:
+        """Under stage 3 every rank keeps its own part, and nothing is gathered."""
+        if self.stage < 3 or kind == "buffers":
+            return super().own_part(kind, name, is_keeper=is_keeper)
+        parameter: Any = self.model.get_parameter(name)
+        start = parameter.ds_tensor.numel() * self.rank
+        count = min(parameter.ds_tensor.numel(), parameter.ds_numel - start)
+        if count <= 0:
+            return None  # all padding
+        part = self._state_part(parameter, kind)
+        return start, part.detach().flatten()[:count].to("cpu", copy=True)
+
     def write(self, kind: str, name: str, value: Tensor) -> None:
         if kind == "buffers":
             self.model.get_buffer(name).copy_(value)
@@ -198,6 +210,17 @@ class DeepSpeedEngine(StatefulEngine):
         parts = [torch.empty_like(part) for _ in range(self.world_size)]
         dist.all_gather(parts, part.contiguous())
         return torch.cat([part.view(-1) for part in parts])[: parameter.ds_numel].view(parameter.ds_shape)
+
+    def _state_part(self, parameter: Any, kind: str) -> Tensor:
+        """This rank's part of one kind of state under stage 3."""
+        match kind:
+            case "weights":
+                return self._part(parameter)
+            case "average":
+                return self.average[id(parameter)]
+            case _:
+                part: Tensor = self.deepspeed.utils.safe_get_local_optimizer_state(parameter, kind)
+                return part
 
     def _average_pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
         for parameter in self.trainable:

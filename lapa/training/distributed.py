@@ -1,8 +1,6 @@
 """The ranks of one launch, and the few messages they exchange outside gradients."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -11,10 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 TIMEOUT = timedelta(minutes=30)
-"""A collective that waits longer ends the run: a rank is gone. Covers rank 0's checkpoint upload."""
-SHARED_WORK_TIMEOUT = timedelta(days=7)
-"""The same where work is shared out: the first rank to end waits for the last, and a launcher ends them all when
-one is gone."""
+"""A collective that waits longer ends the run: a rank is gone. Covers the upload of a checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +35,11 @@ class Ranks:
     Host messages travel over gloo, so agreeing on a decision never waits for the accelerator.
     """
 
-    def __init__(self, launch: Launch, *, timeout: timedelta = TIMEOUT) -> None:
+    def __init__(self, launch: Launch) -> None:
         self.rank = launch.rank
         self.world_size = launch.world_size
-        needs_own_group = launch.world_size > 1 and (dist.get_backend() != "gloo" or timeout != TIMEOUT)
-        self._host = dist.new_group(backend="gloo", timeout=timeout) if needs_own_group else None
+        needs_own_group = launch.world_size > 1 and dist.get_backend() != "gloo"
+        self._host = dist.new_group(backend="gloo", timeout=TIMEOUT) if needs_own_group else None
 
     def reduce_sum(self, values: Tensor) -> Tensor:
         """Sum over ranks, on the device the values are on."""
@@ -70,6 +65,14 @@ class Ranks:
         dist.all_reduce(votes, op=dist.ReduceOp.MAX, group=self._host)
         return tuple(bool(vote) for vote in votes.tolist())
 
+    def sum_of(self, number: float) -> float:
+        """Sum over ranks."""
+        if self.world_size == 1:
+            return number
+        total = torch.tensor(number, dtype=torch.float64)
+        dist.all_reduce(total, group=self._host)
+        return float(total)
+
     def broadcast_text(self, text: str) -> str:
         """Rank 0's text."""
         if self.world_size == 1:
@@ -82,17 +85,3 @@ class Ranks:
             data = torch.empty(num_sent, dtype=torch.uint8)
         dist.broadcast(data, src=0, group=self._host)
         return bytes(data[:num_bytes].tolist()).decode()
-
-
-@contextmanager
-def joined_ranks() -> Iterator[Ranks]:
-    """The ranks of a launch that only exchange host messages: work that is shared out, not trained."""
-    launch = Launch.from_environment()
-    joined = launch.world_size > 1 and not dist.is_initialized()
-    if joined:
-        dist.init_process_group("gloo", timeout=TIMEOUT)
-    try:
-        yield Ranks(launch, timeout=SHARED_WORK_TIMEOUT)
-    finally:
-        if joined:
-            dist.destroy_process_group()

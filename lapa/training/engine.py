@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lapa.config.training import DeepSpeedEngineConfig, EngineConfig, FitConfig, TorchEngineConfig
 from lapa.training.deepspeed_engine import DeepSpeedEngine
+from lapa.training.state_files import Snapshot
 from lapa.training.torch_engine import TorchEngine
 
 
@@ -58,21 +59,27 @@ class Engine(Protocol):
     def reduce_sum(self, values: Tensor) -> Tensor:
         """Sum over ranks. Collective."""
 
+    def gather_rows(self, values: Tensor) -> Tensor:
+        """The rows of all ranks one after the other, in the order of the global batch. Collective."""
+
     def broadcast(self, values: Tensor) -> Tensor:
         """Rank 0's values, on every rank. Collective."""
 
     def any_of(self, *flags: bool) -> tuple[bool, ...]:
         """Each flag is true where it is true on any rank; never waits for the device. Collective."""
 
+    def sum_of(self, number: float) -> float:
+        """Sum over ranks of a number on the host; never waits for the device. Collective."""
+
     def broadcast_text(self, text: str) -> str:
         """Rank 0's text, on every rank. Collective."""
 
-    def save_training_state(self, folder: Path) -> None:
-        """Weights, optimizer moments, buffers, average and step, readable by any engine at any world
-        size; rank 0 writes. Collective."""
+    def snapshot(self) -> Snapshot:
+        """A copy on the host of this rank's part of the training state: weights, optimizer moments, buffers,
+        average and step. Written to files, it is readable by any engine at any world size. Collective."""
 
     def load_training_state(self, folder: Path) -> None:
-        """Continue from what `save_training_state` wrote; only rank 0 reads the folder. Collective."""
+        """Continue from the snapshots of all ranks in a folder, which only rank 0 reads. Collective."""
 
     def close(self) -> None:
         """Leave the process group, if one was joined."""

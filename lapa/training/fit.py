@@ -4,13 +4,15 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor
 
 from lapa.config.training import FitConfig
-from lapa.errors import LossNotFinite
+from lapa.errors import LossNotFinite, TrainingError
+from lapa.models.randomness import drawing_for_samples
 from lapa.training.checkpoints import Checkpoints
 from lapa.training.engine import Engine
 from lapa.training.hooks import Hook, Hooks, StepReport
@@ -58,7 +60,7 @@ def fit(
     if result is None and engine.step >= config.steps:
         return untrained(task, engine, validation, checkpoints, told, seed=seed)
     stream, watch = batches(engine.step), Watch(engine, config)
-    with StopSignals() as signals, told.told_of_failure():
+    with StopSignals() as signals, told.told_of_failure(), flushed_on_failure(checkpoints, engine):
         while result is None:
             update(task, engine, stream, watch, seed=seed)
             told.after_update(engine.step)
@@ -67,12 +69,20 @@ def fit(
                 told.after_step(watch.report())
             if done or engine.step % config.validate_every == 0:
                 result = validate(task, engine, validation, told, seed=seed, done=done)
-            interrupted, save = engine.any_of(
-                signals.received is not None, engine.rank == 0 and checkpoints.is_due(engine.step, config)
+            interrupted, save, is_busy, has_failed = engine.any_of(
+                signals.received is not None,
+                engine.rank == 0 and checkpoints.is_due(engine.step, config),
+                *checkpoints.votes(),
             )
+            checkpoints.heed(engine, is_busy=is_busy, has_failed=has_failed)
             if result or interrupted or save:
                 watch.check_finite()
-                keep(task, engine, checkpoints, told, result)
+                # Who is asked to go needs no model folder to go on from, and has little time.
+                with_model = result is not None or not interrupted
+                checkpoints.save(engine, task, finished=vars(result) if result else None, with_model=with_model)
+            if result or interrupted:
+                checkpoints.flush(engine)
+            tell_of_checkpoints(checkpoints, told)
             if interrupted:
                 raise Interrupted(engine.step)
     return result
@@ -90,14 +100,26 @@ def untrained(
     """With 0 steps: judge what training would start from, and keep it."""
     result = validate(task, engine, validation, told, seed=seed, done=True)
     assert result is not None, "validation ends training when it is told that training is done"
-    keep(task, engine, checkpoints, told, result)
+    checkpoints.save(engine, task, finished=vars(result))
+    checkpoints.flush(engine)
+    tell_of_checkpoints(checkpoints, told)
     return result
 
 
-def keep(task: Task, engine: Engine, checkpoints: Checkpoints, told: Hook, result: FitResult | None) -> None:
-    """Save this step, with the result when training ends here."""
-    if url := checkpoints.save(engine, task, finished=vars(result) if result else None):
-        told.after_checkpoint(engine.step, url)
+def tell_of_checkpoints(checkpoints: Checkpoints, told: Hook) -> None:
+    """Checkpoints are complete some steps after they were taken."""
+    for step, url in checkpoints.news():
+        told.after_checkpoint(step, url)
+
+
+@contextmanager
+def flushed_on_failure(checkpoints: Checkpoints, engine: Engine) -> Iterator[None]:
+    """A TrainingError, which every rank meets alike, leaves the checkpoint on its way complete."""
+    try:
+        yield
+    except TrainingError:
+        checkpoints.flush(engine)
+        raise
 
 
 def finished_before(checkpoints: Checkpoints, config: FitConfig) -> FitResult | None:
@@ -111,24 +133,45 @@ def finished_before(checkpoints: Checkpoints, config: FitConfig) -> FitResult | 
 def update(task: Task, engine: Engine, stream: Iterator[Batch], watch: "Watch", *, seed: int) -> None:
     """One optimizer update with the next batch."""
     batch = watch.wait_for(stream)
-    torch.manual_seed(mix(seed, engine.step, engine.rank))
-    losses = accumulate(task, engine, batch, watch.config.micro_batch_size)
+    losses = accumulate(task, engine, batch, watch.config.micro_batch_size, seed=mix(seed, engine.step))
     gradient_norm = engine.update()
     watch.note(batch, losses, gradient_norm, task.after_update(engine))
 
 
-def accumulate(task: Task, engine: Engine, batch: Batch, micro_batch_size: int | None) -> dict[str, Tensor]:
-    """Gradients of the mean loss over a batch, a micro batch at a time; returns the detached mean losses."""
+def accumulate(
+    task: Task, engine: Engine, batch: Batch, micro_batch_size: int | None, *, seed: int
+) -> dict[str, Tensor]:
+    """Gradients of the mean loss over a batch, a micro batch at a time; returns the detached mean losses.
+
+    What is drawn follows `seed` and the samples' places in the global batch, not ranks and micro batches.
+    """
     sums: dict[str, Tensor] = {}
     pieces = split(batch, micro_batch_size or batch.size)
+    torch.manual_seed(mix(seed, "whole batch"))
     task.before_update(engine, pieces)
-    for number, piece in enumerate(pieces, start=1):
-        share = piece.size / batch.size
-        losses = task.losses(engine, piece.to(engine.device))
-        engine.backward(losses["total"] * share, last=number == len(pieces))
+    first, total = engine.rank * batch.size, engine.world_size * batch.size
+    shares = weights(task, engine, pieces)
+    for number, (piece, share) in enumerate(zip(pieces, shares, strict=True), start=1):
+        torch.manual_seed(mix(seed, "piece", first))
+        with drawing_for_samples(mix(seed, "samples"), first=first, total=total):
+            losses = task.losses(engine, piece.to(engine.device))
+            engine.backward(losses["total"] * share, last=number == len(pieces))
+        first += piece.size
         for name, loss in losses.items():
             sums[name] = sums.get(name, 0) + loss.detach() * share
+    torch.manual_seed(mix(seed, "after the batch"))
     return sums
+
+
+def weights(task: Task, engine: Engine, pieces: Sequence[Batch]) -> list[float]:
+    """Share of each micro batch in this rank's mean; over all ranks they add up to the number of ranks."""
+    counts = [task.weigh(piece) for piece in pieces]
+    known = [count for count in counts if count is not None]
+    if len(known) < len(pieces):
+        sizes = [piece.size for piece in pieces]
+        return [size / sum(sizes) for size in sizes]
+    total = engine.sum_of(sum(known))
+    return [count * engine.world_size / max(total, 1.0) for count in known]
 
 
 def split(batch: Batch, size: int) -> list[Batch]:
@@ -154,10 +197,10 @@ def validate(
     done: bool,
 ) -> FitResult | None:
     """Metrics of the held-out batches; a result when training ends here."""
-    torch.manual_seed(mix(seed, "validation", engine.rank))
+    torch.manual_seed(mix(seed, "validation"))
     engine.model.eval()
     with torch.no_grad(), engine.averaged_weights():
-        metrics = task.validate(engine, (batch.to(engine.device) for batch in validation()))
+        metrics = task.validate(engine, held_out(engine, validation(), seed=mix(seed, "validation samples")))
     engine.model.train()
     # Rank 0's word counts: ranks that decide differently would wait for each other forever.
     names = sorted(metrics)
@@ -168,6 +211,14 @@ def validate(
     if stopped:
         logger.info("event=stopped-early step=%d reason=%s", engine.step, stopped)
     return FitResult(step=engine.step, metrics=metrics, stopped=stopped) if done or stopped else None
+
+
+def held_out(engine: Engine, batches: Iterable[Batch], *, seed: int) -> Iterator[Batch]:
+    """This rank's share of the held-out batches; what a model draws for a sample is the same on any rank."""
+    for number, batch in enumerate(batches):
+        first, total = engine.rank * batch.size, engine.world_size * batch.size
+        with drawing_for_samples(mix(seed, number), first=first, total=total):
+            yield batch.to(engine.device)
 
 
 @dataclass

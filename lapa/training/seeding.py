@@ -1,4 +1,4 @@
-"""Randomness that needs no saving: each step's seed is a function of the run's seed, the step and the rank."""
+"""Randomness that needs no saving: each step's seed is a function of the run's seed and the step."""
 
 import hashlib
 

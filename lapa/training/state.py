@@ -1,8 +1,7 @@
-"""The training state: one format for every engine and every number of ranks, and the engine's half of it.
+"""What both engines share: the training state as names and tensors, copied to the host and put back.
 
-A folder of safetensors shards and `state.json`. Tensors are whole (never a rank's part) and are named
-`weights/…`, `exp_avg/…`, `exp_avg_sq/…`, `average/…` after the parameter, `buffers/…` after the buffer.
-They pass through rank 0 one at a time, so no rank ever holds the whole model for it.
+Every rank copies its own part (see state_files.py); on the way back a tensor passes through rank 0, one at a time.
+No rank ever holds the whole model for it.
 """
 
 import json
@@ -15,15 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lapa import files
 from lapa.config.training import FitConfig
 from lapa.errors import CheckpointMismatch, ConfigError
-from lapa.models.storage import load_tensors, save_tensors
 from lapa.training.distributed import Ranks
 from lapa.training.schedules import learning_rate_share
+from lapa.training.state_files import Part, Snapshot, StateReader
 
-STATE_FILE = "state.json"
-SHARD_BYTES = 1_000_000_000
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -74,11 +70,19 @@ class StatefulEngine(ABC):
     def reduce_mean(self, values: Tensor) -> Tensor:
         return self.reduce_sum(values) / self.world_size
 
+    def gather_rows(self, values: Tensor) -> Tensor:
+        whole = values.new_zeros(self.world_size, *values.shape)
+        whole[self.rank] = values  # all others add nothing to it
+        return self.reduce_sum(whole).flatten(0, 1)
+
     def broadcast(self, values: Tensor) -> Tensor:
         return self.ranks.broadcast(values.to(self.device))
 
     def any_of(self, *flags: bool) -> tuple[bool, ...]:
         return self.ranks.any_of(*flags)
+
+    def sum_of(self, number: float) -> float:
+        return self.ranks.sum_of(number)
 
     def broadcast_text(self, text: str) -> str:
         return self.ranks.broadcast_text(text)
@@ -112,21 +116,40 @@ class StatefulEngine(ABC):
             state |= {name: value.cpu()} if self.rank == 0 else {}
         return state
 
-    def save_training_state(self, folder: Path) -> None:
-        writer = ShardWriter(folder) if self.rank == 0 else None
+    def snapshot(self) -> Snapshot:
+        shapes = self._shapes()
+        copied = [0] * self.world_size
+        parts: list[Part] = []
         for kind, name in self._tensors():
-            value = self.read(kind, name)
-            if writer:
-                writer.add(f"{kind}/{name}", value.cpu())
-        if writer:
-            shapes = {name: list(shape) for name, shape in self._shapes().items()}
-            writer.finish({"version": 1, "step": self.step, "optimizer": "adamw", "parameters": shapes})
+            # Whole tensors go to whoever copied least; every rank comes to the same answer. Buffers are rank 0's.
+            keeper = 0 if kind == "buffers" else copied.index(min(copied))
+            copied[keeper] += shapes[name].numel() if name in shapes else 0
+            if part := self.own_part(kind, name, is_keeper=keeper == self.rank):
+                parts.append(Part(key=f"{kind}/{name}", start=part[0], values=part[1]))
+        return Snapshot(rank=self.rank, world_size=self.world_size, header=self._header(), parts=parts)
+
+    def own_part(self, kind: str, name: str, *, is_keeper: bool) -> tuple[int, Tensor] | None:
+        """What this rank saves of one tensor, on the host, and where it begins. A tensor that is not in parts is
+        its keeper's. Collective."""
+        value = self.read(kind, name)
+        return (0, value.flatten().cpu()) if is_keeper and value.numel() else None
+
+    def _header(self) -> dict[str, Any]:
+        own = self._parameters()
+        names = self.model.named_parameters(remove_duplicate=False)
+        return {
+            "step": self.step,
+            "optimizer": "adamw",
+            "parameters": {name: list(shape) for name, shape in self._shapes().items()},
+            "buffers": {name: list(self.model.get_buffer(name).shape) for name in self._buffers()},
+            "tied": {alias: first for alias, parameter in names if alias != (first := own[id(parameter)][0])},
+        }
 
     def load_training_state(self, folder: Path) -> None:
-        reader = ShardReader(folder) if self.rank == 0 else None
-        header = json.loads(self.broadcast_text(json.dumps(reader.header) if reader else ""))
+        reader = StateReader(str(folder)) if self.rank == 0 else None
+        header = json.loads(self.broadcast_text(json.dumps(_without_places(reader.header)) if reader else ""))
         self._check(header, str(folder))
-        saved = set(header["shards"])
+        saved = set(header["parts"])
         for kind, name in self._tensors():
             key = f"{kind}/{name}"
             if key not in saved and kind == "average":
@@ -211,43 +234,6 @@ class StatefulEngine(ABC):
                 )
 
 
-class ShardWriter:
-    """Collects tensors into files of about one gigabyte."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.pending: dict[str, Tensor] = {}
-        self.shards: dict[str, str] = {}
-        self.num_files = 0
-
-    def add(self, name: str, value: Tensor) -> None:
-        self.pending[name] = value
-        if sum(tensor.nbytes for tensor in self.pending.values()) >= SHARD_BYTES:
-            self._flush()
-
-    def finish(self, header: dict[str, Any]) -> None:
-        if self.pending:
-            self._flush()
-        files.write_json(str(self.folder / STATE_FILE), header | {"shards": self.shards})
-
-    def _flush(self) -> None:
-        file = f"shard-{self.num_files:05d}.safetensors"
-        save_tensors(self.folder / file, self.pending)
-        self.shards |= dict.fromkeys(self.pending, file)
-        self.pending, self.num_files = {}, self.num_files + 1
-
-
-class ShardReader:
-    """Reads tensors back by name, one shard in memory at a time."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.header = files.read_json(str(folder / STATE_FILE))
-        self._open_file, self._tensors = "", {}  # type: str, dict[str, Tensor]
-
-    def read(self, name: str) -> Tensor:
-        file = self.header["shards"][name]
-        if file != self._open_file:
-            self._open_file, self._tensors = file, load_tensors(self.folder / file)
-        return self._tensors[name]
+def _without_places(header: dict[str, Any]) -> dict[str, Any]:
+    """Which tensors there are, for the ranks that do not read them."""
+    return header | {"parts": sorted(header["parts"])}

@@ -11,7 +11,7 @@ from lapa.errors import DataError
 from lapa.models.latent_action.model import load_latent_action_model
 from lapa.stages.laq import main
 from lapa.stages.plan import finished
-from lapa.training.state import ShardReader
+from lapa.training.state_files import StateReader
 from tests.builders import ACTION_DIMS, make_dataset
 
 
@@ -32,7 +32,7 @@ def test_the_stage_trains_with_a_motion_head_and_leaves_a_model_without_one(tmp_
     assert result is not None
     model = load_latent_action_model(result.outputs["model"].url)
     assert not any("motion_head" in name for name in model.state_dict())
-    state = ShardReader(Path(result.folder) / "checkpoints" / "step-00000003" / "training_state")
+    state = StateReader(f"{result.folder}/checkpoints/step-00000003/training_state")
     assert state.read("weights/motion_head.to_motion.weight").shape == (ACTION_DIMS, 2 * 8)
     assert state.read("buffers/motion_head.std").min() > 0
 

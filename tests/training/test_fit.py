@@ -111,8 +111,8 @@ def test_what_a_task_counts_goes_on_after_a_restart(tmp_path: Path) -> None:
 
 def test_micro_batches_add_up_to_the_whole_batch(tmp_path: Path) -> None:
     whole, pieces = Losses(), Losses()
-    train(str(tmp_path / "a"), hooks=(whole,), noise=0.0)
-    train(str(tmp_path / "b"), hooks=(pieces,), noise=0.0, micro_batch_size=3)
+    train(str(tmp_path / "a"), hooks=(whole,))
+    train(str(tmp_path / "b"), hooks=(pieces,), micro_batch_size=3)
     assert pieces.values == pytest.approx(whole.values, rel=1e-5)
 
 
@@ -138,7 +138,7 @@ def test_a_half_written_checkpoint_is_ignored_and_removed(tmp_path: Path) -> Non
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> None:
     train(str(tmp_path), steps=6)
-    damage(tmp_path / "step-00000006/training_state/shard-00000.safetensors")
+    damage(next((tmp_path / "step-00000006/training_state").glob("weights-*")))
     losses = Losses()
     train(str(tmp_path), steps=7, hooks=(losses,))
     assert list(losses.values) == [4, 5, 6, 7]

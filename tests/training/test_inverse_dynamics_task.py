@@ -10,6 +10,7 @@ from sklearn.metrics import r2_score
 from lapa.config.training import FitConfig, OptimizerConfig, TorchEngineConfig
 from lapa.models.inverse_dynamics.model import InverseDynamicsModel, InverseDynamicsSpec, load_inverse_dynamics_model
 from lapa.training.engine import build_engine
+from lapa.training.fit import accumulate
 from lapa.training.tasks.inverse_dynamics import ExplainedVariance, InverseDynamicsTask
 from tests.training.laq import MOVES, moving_blocks
 
@@ -51,6 +52,17 @@ def test_it_learns_the_action_between_two_frames(tmp_path):
     held_out = pairs(16, seed=97)
     predicted = load_inverse_dynamics_model(str(tmp_path)).predict(held_out.pair)
     assert (predicted - held_out.motion).abs().mean() < 0.01  # robot units: a move is 0.03
+
+
+def test_every_known_pair_weighs_the_same_in_whatever_micro_batch_it_falls():
+    batch = pairs(8, seed=0)
+    batch.motion[[0, 1, 6]] = torch.nan
+    gradients = []
+    for micro_batch_size in (None, 3):
+        engine = engine_of()
+        losses = accumulate(InverseDynamicsTask(SPEC), engine, batch, micro_batch_size, seed=0)
+        gradients.append((losses["total"], engine.model.to_action.weight.grad))
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-6)  # sums in another order
 
 
 def test_explained_variance_is_that_of_scikit_learn():

@@ -28,6 +28,7 @@ from lapa.types.batches import Batch
 from tests.builders import make_dataset
 from tests.distributed import run_ranks
 from tests.training.laq import MOVES, laq_config, moving_blocks
+from tests.training.toy import write_state
 
 MOTION = MotionStatistics(mean=np.zeros(2, np.float32), std=np.full(2, 2.0, np.float32), share=0.5)
 
@@ -59,7 +60,7 @@ def train(config: LaqConfig, steps: int) -> tuple[TorchEngine, LaqTask, list[dic
     engine, task, losses = engine_of(config), LaqTask(config, tracker=NullTracker()), []
     for step in range(steps):
         torch.manual_seed(step)
-        step_losses = accumulate(task, engine, blocks_with_motion(16, seed=step), None)
+        step_losses = accumulate(task, engine, blocks_with_motion(16, seed=step), None, seed=step)
         losses.append({name: float(value) for name, value in step_losses.items()})
         engine.update()
         task.after_update(engine)
@@ -122,7 +123,7 @@ def test_the_exported_model_has_no_motion_head_and_labels_the_same(tmp_path: Pat
 
 def test_the_training_state_keeps_the_motion_head(tmp_path: Path) -> None:
     engine, _, _ = train(supervised(), 3)
-    engine.save_training_state(tmp_path)
+    write_state(engine, tmp_path)
     fresh = engine_of(supervised())
     fresh.load_training_state(tmp_path)
     kept, restored = engine.model.state_dict(), fresh.model.state_dict()
@@ -194,7 +195,7 @@ def test_a_decoder_without_codes_trains_and_validates_to_the_floor(tmp_path: Pat
     engine = engine_of(config)
     task = LaqTask(config, probe=dataset, tracker=NullTracker())
     for step in range(60):
-        accumulate(task, engine, moving_blocks(16, seed=step)[0], None)
+        accumulate(task, engine, moving_blocks(16, seed=step)[0], None, seed=step)
         engine.update()
         task.after_update(engine)
     engine.model.eval()

@@ -23,6 +23,7 @@ from lapa.errors import CodebookCollapsed
 from lapa.models.latent_action.model import build_latent_action_model, load_latent_action_model
 from lapa.tracking.tracker import NullTracker
 from lapa.training.fit import accumulate
+from lapa.training.seeding import mix
 from lapa.training.tasks.laq import LaqTask
 from lapa.training.torch_engine import TorchEngine
 from tests.builders import make_dataset
@@ -39,7 +40,7 @@ def engine_of(config: LaqConfig) -> TorchEngine:
 def train(task: LaqTask, engine: TorchEngine, steps: int) -> list[dict[str, float]]:
     numbers = []
     for step in range(steps):
-        accumulate(task, engine, moving_blocks(16, seed=step)[0], None)
+        accumulate(task, engine, moving_blocks(16, seed=step)[0], None, seed=mix(6, step))
         engine.update()
         numbers.append(task.after_update(engine))
     return numbers
@@ -88,25 +89,25 @@ def test_the_codebook_starts_at_latents_of_the_first_batch() -> None:
     assert bool(engine.model.quantizer.initialized)  # type: ignore[union-attr, arg-type]
 
 
-def test_micro_batches_change_neither_where_a_codebook_starts_nor_where_codes_restart() -> None:
-    """VQ-EMA: NSVQ draws noise per micro batch."""
-    config = laq_config(VqEmaConfig(codebook_size=4, width=4, revival=RevivalConfig(every=10)))
+@pytest.mark.parametrize("kind", [NsvqConfig, VqEmaConfig])
+def test_micro_batches_change_neither_where_a_codebook_starts_nor_where_codes_restart(kind) -> None:
+    config = laq_config(kind(codebook_size=4, width=4, revival=RevivalConfig(every=10)))
     started, restarted = [], []
     for micro_batch_size in (None, 4):
         engine, task = engine_of(config), LaqTask(config)
         batch, _ = moving_blocks(16, seed=0)
-        torch.manual_seed(1)
-        accumulate(task, engine, batch, micro_batch_size)
+        first = accumulate(task, engine, batch, micro_batch_size, seed=1)["total"]
         codebook = engine.model.quantizer.codebook  # type: ignore[union-attr]
-        started.append(codebook.clone())  # type: ignore[operator]
-        codebook[1:] = 1000.0  # type: ignore[index]
+        started.append((first, codebook.detach().clone()))  # type: ignore[operator]
+        with torch.no_grad():
+            codebook[1:] = 1000.0  # type: ignore[index]
         engine.model.quantizer.pending_usage.zero_()  # type: ignore[union-attr, operator]
-        engine.model.quantizer.pending_sum.zero_()  # type: ignore[union-attr, operator]
-        accumulate(task, engine, batch, micro_batch_size)
+        if kind is VqEmaConfig:
+            engine.model.quantizer.pending_sum.zero_()  # type: ignore[union-attr, operator]
+        accumulate(task, engine, batch, micro_batch_size, seed=2)
         engine.step = 10
-        torch.manual_seed(2)
         assert task.after_update(engine)["revived_codes"] == 3
-        restarted.append(codebook.clone())  # type: ignore[operator]
+        restarted.append(codebook.detach().clone())  # type: ignore[operator]
     torch.testing.assert_close(started[1], started[0])
     torch.testing.assert_close(restarted[1], restarted[0])
 

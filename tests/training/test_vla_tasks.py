@@ -111,6 +111,7 @@ def test_a_task_saves_what_the_engine_trained(tmp_path):
     spec = spec_of(small_convolutional())
     task, engine, batch = PretrainTask(spec), engine_of(spec), some_batch()
     train(task, engine, batch, 3)
+    task.prepare_save()
     task.save(tmp_path, engine.full_state())
     loaded = load_vla(str(tmp_path))
     engine.model.eval()

@@ -10,10 +10,13 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from lapa.config.training import FitConfig, OptimizerConfig
+from lapa.files import read_json
+from lapa.models.randomness import sample_normal
 from lapa.models.storage import save_model
 from lapa.training.engine import Engine
 from lapa.training.hooks import Hook, StepReport
 from lapa.training.seeding import mix
+from lapa.training.state_files import join_indices, write_parts
 from lapa.types.batches import Batch
 
 BATCH_SIZE = 8
@@ -37,7 +40,7 @@ class ToyModel(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         pixels = batch.current.float().flatten(1) / 255
         hidden = torch.relu(self.inner(pixels) + self.words(batch.timestep % 6))
-        hidden = hidden + self.frozen(hidden) + self.noise * torch.randn_like(hidden)
+        hidden = hidden + self.frozen(hidden) + self.noise * sample_normal(hidden.shape, device=hidden.device)
         if self.training:
             self.batches_seen += 1
         logits = self.head(hidden)
@@ -60,6 +63,9 @@ class ToyTask:
     def before_update(self, engine: Engine, pieces: Sequence[Batch]) -> None:
         """Nothing to prepare."""
 
+    def weigh(self, batch: Batch) -> float | None:
+        return None
+
     def losses(self, engine: Engine, batch: Batch) -> dict[str, Tensor]:
         loss = engine.run(batch)
         return {"total": loss, "doubled": loss * 2}
@@ -71,7 +77,10 @@ class ToyTask:
         losses = torch.stack([engine.run(batch) for batch in batches])
         return {"loss": float(engine.reduce_mean(losses.mean())), "rank": float(engine.rank)}
 
-    def save(self, folder: Path, state: dict[str, Tensor]) -> None:
+    def prepare_save(self) -> None:
+        """Nothing beside weights."""
+
+    def save(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         save_model(folder, kind="vla", config=ToyConfig(), state=state)
 
     def state(self) -> dict[str, Any]:
@@ -98,6 +107,14 @@ class Losses(Hook):
                 file.write(json.dumps([report.step, report.losses["total"], report.gradient_norm]) + "\n")
         if self.react:
             self.react(report)
+
+
+def write_state(engine: Engine, folder: Path) -> None:
+    """What a checkpoint's threads do, at once, for one rank."""
+    snapshot = engine.snapshot()
+    for _ in write_parts(snapshot, folder):
+        pass
+    join_indices(str(folder), snapshot.header, 1, read_json)
 
 
 def read_losses(path: Path) -> dict[int, float]:

@@ -1,4 +1,4 @@
-"""Changes that no action makes, drawn anew at every step from torch's default generator.
+"""Changes that no action makes, drawn anew for each sample at every step.
 
 b batch, c h w images.
 """
@@ -10,6 +10,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from lapa.config.stages import FrameAugmentation
+from lapa.models.randomness import sample_uniform
 from lapa.types.batches import FramePair
 
 
@@ -40,7 +41,7 @@ def _shifted(pair: FramePair, share: float) -> FramePair:
     """Whole pixels; what enters the frame repeats its edge."""
     size, height, width = len(pair.current), *pair.current.shape[-2:]
     device = pair.current.device
-    shares = (2 * torch.rand(2, size, device=device) - 1) * share
+    shares = (2 * sample_uniform((2, size), device=device, axis=1) - 1) * share
     rows = _moved(height, shares[0])
     columns = _moved(width, shares[1])
 
@@ -60,5 +61,5 @@ def _moved(side: int, shares: Tensor) -> Int64[Tensor, "b side"]:
 
 
 def _brightened(images: UInt8[Tensor, "b c h w"], share: float) -> UInt8[Tensor, "b c h w"]:
-    factors = 1 + (2 * torch.rand(len(images), 1, 1, 1, device=images.device) - 1) * share
+    factors = 1 + (2 * sample_uniform((len(images), 1, 1, 1), device=images.device) - 1) * share
     return (images * factors.clamp(min=0)).round().clamp(0, 255).byte()

@@ -24,6 +24,7 @@ from lapa.config.latent_action import (
     WithheldConfig,
 )
 from lapa.errors import ConfigError
+from lapa.models.randomness import sample_normal
 
 
 class Quantized(NamedTuple):
@@ -103,7 +104,7 @@ class NsvqQuantizer(Quantizer):
         codes = nearest(latents, self.codebook)
         vectors = self.vectors_of(codes)
         if self.training:
-            noise = torch.randn(latents.shape, device=latents.device)
+            noise = sample_normal(latents.shape, device=latents.device)
             error = (latents - vectors).norm(dim=-1, keepdim=True)
             vectors = latents + (error / noise.norm(dim=-1, keepdim=True) + 1e-12) * noise
         return Quantized(codes, vectors, latents.new_zeros(()))

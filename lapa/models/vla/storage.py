@@ -4,6 +4,7 @@
 processor files where it has any.
 """
 
+import shutil
 import tempfile
 from collections.abc import Collection, Mapping
 from functools import partial
@@ -22,9 +23,19 @@ KIND = "vla"
 BACKBONE_FOLDER = "backbone"
 
 
-def save_vla(folder: Path, model: VisionLanguageAction, state: Mapping[str, Tensor] | None = None) -> None:
-    """Write a model folder. `state` replaces the model's own weights (an engine's consolidated ones)."""
-    model.backbone.save_files(folder / BACKBONE_FOLDER)
+def save_vla(
+    folder: Path,
+    model: VisionLanguageAction,
+    state: Mapping[str, Tensor] | None = None,
+    *,
+    backbone_files: Path | None = None,
+) -> None:
+    """Write a model folder. `state` replaces the model's own weights (an engine's saved ones), `backbone_files` the
+    backbone's own files; given both, the model itself is left alone."""
+    if backbone_files is None:
+        model.backbone.save_files(folder / BACKBONE_FOLDER)
+    elif backbone_files.exists():
+        shutil.copytree(backbone_files, folder / BACKBONE_FOLDER, dirs_exist_ok=True)
     storage.save_model(folder, kind=KIND, config=model.spec, state=model.state_dict() if state is None else state)
 
 

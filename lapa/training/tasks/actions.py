@@ -21,6 +21,10 @@ class ActionTask(VlaTask):
         assert spec.actions is not None, "what learns actions has an action head"
         self.space: ActionSpace = spec.actions
 
+    def weigh(self, batch: Batch) -> float | None:
+        """Timesteps inside their episode."""
+        return None if batch.action_is_real is None else float(batch.action_is_real.sum())
+
     def losses(self, engine: Engine, batch: Batch) -> dict[str, Tensor]:
         self._look_at(engine)
         results = engine.run(batch)

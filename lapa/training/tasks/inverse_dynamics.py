@@ -26,6 +26,11 @@ class InverseDynamicsTask:
     def before_update(self, engine: Engine, pieces: Sequence[Batch]) -> None:
         """Nothing to prepare."""
 
+    def weigh(self, batch: Batch) -> float | None:
+        """Pairs whose motion is known."""
+        assert batch.motion is not None, "the stage asks the stream for motion"
+        return float(batch.motion.isfinite().all(dim=-1).sum())
+
     def losses(self, engine: Engine, batch: Batch) -> dict[str, Tensor]:
         """Squared error in standard deviations of the action."""
         assert batch.motion is not None, "the stage asks the stream for motion"
@@ -47,7 +52,10 @@ class InverseDynamicsTask:
             tally.add(predicted[is_known], batch.motion[is_known])
         return tally.metrics(engine)
 
-    def save(self, folder: Path, state: dict[str, Tensor]) -> None:
+    def prepare_save(self) -> None:
+        """The spec is all there is beside weights."""
+
+    def save(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         save_model(folder, kind=INVERSE_DYNAMICS_KIND, config=self.spec, state=state)
 
     def state(self) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class LaqTask:
         self._validated_step = 0
 
     def before_update(self, engine: Engine, pieces: Sequence[Batch]) -> None:
-        """Once, before the first step: the codebook starts at latents of rank 0's first batch, far apart."""
+        """Once, before the first step: the codebook starts at latents of the first batch, far apart."""
         self._latents = []
         if self._knows_initialized:
             return
@@ -64,6 +64,9 @@ class LaqTask:
             self._initialize_codebook(engine, pieces)
             quantizer.initialized.fill_(True)
         self._knows_initialized = True
+
+    def weigh(self, batch: Batch) -> float | None:
+        return None
 
     def losses(self, engine: Engine, batch: Batch) -> dict[str, Tensor]:
         """`total`; with supervision also its two parts, `reconstruction` and `motion`."""
@@ -114,7 +117,10 @@ class LaqTask:
             self._show(engine, shown)
         return metrics
 
-    def save(self, folder: Path, state: dict[str, Tensor]) -> None:
+    def prepare_save(self) -> None:
+        """The configuration is all there is beside weights."""
+
+    def save(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         """The model alone: who labels with it needs no motion head, which the training state keeps."""
         kept = {name: value for name, value in state.items() if not name.startswith("motion_head.")}
         save_model(folder, kind=LATENT_ACTION_KIND, config=self.config.model, state=kept)
@@ -164,11 +170,11 @@ class LaqTask:
         return messages
 
     def _initialize_codebook(self, engine: Engine, pieces: Sequence[Batch]) -> None:
-        """From the whole share, however it is cut: memory must not decide where a codebook starts."""
+        """From the whole batch, however it is cut: memory and ranks must not decide where a codebook starts."""
         engine.model.eval()
         latents = [engine.run(piece.to(engine.device).pair, method="encode").vectors for piece in pieces]
         engine.model.train()
-        self._restart(engine, torch.cat(latents))
+        self._restart(engine, engine.gather_rows(torch.cat(latents)))
 
     def _restart(self, engine: Engine, latents: Tensor) -> None:
         """The whole codebook, at latents that are far apart."""
@@ -178,7 +184,7 @@ class LaqTask:
     def _repair(self, engine: Engine) -> dict[str, float]:
         """What a validation that found the codebook collapsed asked for."""
         self._repair_is_due = False
-        self._restart(engine, torch.cat(self._latents))
+        self._restart(engine, engine.gather_rows(torch.cat(self._latents)))
         self._forget_usage(engine)
         return {"repaired_codes": float(_model(engine).quantizer.codebook_size)}
 
@@ -212,7 +218,7 @@ class LaqTask:
         quantizer = _model(engine).quantizer
         codebook = self._codebook(engine)
         if isinstance(config, RevivalConfig):
-            latents = torch.cat(self._latents).flatten(0, 1)
+            latents = engine.gather_rows(torch.cat(self._latents)).flatten(0, 1)
             return plan_revival(quantizer.usage.sum(0), latents, codebook, min_share=config.min_share)
         return plan_published_revival(
             quantizer.batches_used, codebook, batch_size=self.config.fit.batch_size, min_share=config.min_share

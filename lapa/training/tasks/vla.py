@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from torch import Tensor
@@ -17,16 +18,27 @@ class VlaTask:
 
     def __init__(self) -> None:
         self._model: VisionLanguageAction | None = None
+        self._backbone_files: TemporaryDirectory[str] | None = None
 
     def before_update(self, engine: Engine, pieces: Sequence[Batch]) -> None:
         """Nothing to prepare."""
 
+    def weigh(self, batch: Batch) -> float | None:
+        return None
+
     def after_update(self, engine: Engine) -> dict[str, float]:
         return {}
 
-    def save(self, folder: Path, state: dict[str, Tensor]) -> None:
+    def prepare_save(self) -> None:
+        """Write the backbone's own files once: a tokenizer must not be asked from two threads."""
         assert self._model is not None, "a task saves only after it has trained or validated"
-        save_vla(folder, self._model, state)
+        if self._backbone_files is None:
+            self._backbone_files = TemporaryDirectory(prefix="lapa-backbone-")
+            self._model.backbone.save_files(Path(self._backbone_files.name) / "files")
+
+    def save(self, folder: Path, state: Mapping[str, Tensor]) -> None:
+        assert self._model is not None and self._backbone_files is not None, "prepare_save comes first"
+        save_vla(folder, self._model, state, backbone_files=Path(self._backbone_files.name) / "files")
 
     def state(self) -> dict[str, Any]:
         return {}

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from lapa.config.vla import FlowHead as FlowConfig
+from lapa.models.randomness import sample_normal, sample_uniform
 from lapa.models.vla.action_space import ActionSpace
 from lapa.models.vla.heads.layers import mean_of_real
 from lapa.models.vla.heads.scaling import ActionScaling
@@ -46,8 +47,8 @@ class FlowActionHead(nn.Module):
         self, hidden: Float[Tensor, "b 2 d"], actions: Float[Tensor, "b k a"], is_real: Bool[Tensor, "b k"] | None
     ) -> dict[str, Tensor]:
         target = self.scaling.normalize(actions.float())
-        noise = torch.randn_like(target)
-        time = torch.rand(len(target), device=target.device)
+        noise = sample_normal(target.shape, device=target.device)
+        time = sample_uniform((len(target),), device=target.device)
         between = torch.lerp(noise, target, time[:, None, None])
         error = (self._velocity(between, time, self.condition(hidden[:, -1])) - (target - noise)) ** 2
         return {"action": mean_of_real(error.mean(dim=-1), is_real)}
