@@ -62,6 +62,8 @@ class ActionStatistics(_Record):
     """1st percentile."""
     q99: tuple[float, ...]
     """99th percentile."""
+    bins: tuple[tuple[float, ...], ...] = ()
+    """Ascending edges of bins of equal frequency, of each dimension."""
 
 
 class Member(_Record):

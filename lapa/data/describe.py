@@ -39,7 +39,7 @@ def describe_dataset(dataset: Dataset, *, instructions: int = 10) -> dict[str, A
 def _by_dimension(statistics: ActionStatistics | None, names: tuple[str, ...]) -> list[dict[str, Any]]:
     if statistics is None:
         return []
-    columns = statistics.model_dump()
+    columns = statistics.model_dump(exclude={"bins"})
     dims = len(statistics.mean)
     labels = names if len(names) == dims else tuple(str(number) for number in range(dims))
     return [

@@ -179,4 +179,4 @@ def _statistics(name: str, output_url: str, plan: Plan, dimensions: dict[str, in
     if not dimensions[name]:
         return None
     parts = (read_actions(output_url, number) for number in range(len(plan)))
-    return action_statistics([arrays[name] for arrays in parts if name in arrays])
+    return action_statistics(arrays[name] for arrays in parts if name in arrays)

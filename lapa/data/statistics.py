@@ -4,19 +4,20 @@ t timesteps, d dimensions.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from pydantic import BaseModel
 
 from lapa.data.dataset import ActionStatistics
+from lapa.data.sketch import Sketch
 from lapa.types.episodes import Frame
 
 FRAME_STRIDE = 8
 """Every eighth frame is measured, the first of each episode among them."""
 
-QUANTILE_ROWS = 1_000_000
-"""Quantiles are exact up to this many timesteps, and from an even sample of about as many beyond."""
+BINS = 256
+"""Of the paper's action head: as many bins of equal frequency, fewer where quantiles repeat."""
 
 
 class FrameSums(BaseModel):
@@ -56,20 +57,21 @@ class FrameMeter:
             yield frame
 
 
-def action_statistics(parts: Sequence[np.ndarray]) -> ActionStatistics:
-    """Per-dimension statistics over float32 ``t d`` parts, in float64."""
-    count = sum(len(part) for part in parts)
-    mean = sum(part.sum(axis=0, dtype=np.float64) for part in parts) / count
-    variance = sum(np.square(part - mean).sum(axis=0) for part in parts) / count
-    stride = max(1, math.ceil(count / QUANTILE_ROWS))
-    low, high = np.quantile(np.concatenate([part[::stride] for part in parts]), [0.01, 0.99], axis=0)
+def action_statistics(parts: Iterable[np.ndarray]) -> ActionStatistics:
+    """Per-dimension statistics over float32 ``t d`` parts, each looked at once; see `sketch.py` for what is exact."""
+    sketch = Sketch.of(parts)
+    mean, std = sketch.mean_and_std()
+    low, high = sketch.extremes()
+    edges = sketch.quantiles(np.linspace(0, 1, BINS + 1).tolist())
+    first, last = sketch.quantiles([0.01, 0.99])
     return ActionStatistics(
         mean=_floats(mean),
-        std=_floats(np.sqrt(variance)),
-        min=_floats(np.min([part.min(axis=0) for part in parts], axis=0)),
-        max=_floats(np.max([part.max(axis=0) for part in parts], axis=0)),
-        q01=_floats(low),
-        q99=_floats(high),
+        std=_floats(std),
+        min=_floats(low),
+        max=_floats(high),
+        q01=_floats(first),
+        q99=_floats(last),
+        bins=tuple(_floats(np.unique(column.astype(np.float32))) for column in edges.T),
     )
 
 

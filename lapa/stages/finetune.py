@@ -19,13 +19,14 @@ from lapa.data.shuffled_labels import ShuffledLabels
 from lapa.data.splits import split_rows
 from lapa.data.stream import SampleSpec, episode_arrays
 from lapa.errors import CheckpointMismatch, ConfigError, DataError
-from lapa.models.vla.action_space import ActionSpace, dimension_names, fit_action_space
+from lapa.models.vla.action_space import ActionSpace, dimension_names
 from lapa.models.vla.heads.build import bins_of
 from lapa.models.vla.spec import VlaSpec
 from lapa.models.vla.storage import load_vla_spec, start_finetuning
 from lapa.policy.bundle import export_bundle
 from lapa.policy.held_out import some_observations
 from lapa.policy.manifest import verify_bundle
+from lapa.stages.action_spaces import space_of
 from lapa.stages.agreement import conventions_of
 from lapa.stages.context import Stage, open_stage
 from lapa.stages.origin import everything_behind, licences_of
@@ -111,8 +112,9 @@ def _action_space(config: FinetuneConfig, dataset: Dataset) -> ActionSpace:
     """Bins and statistics of the training episodes alone; held-out ones must not leak into them."""
     if not dataset.info.has_actions:
         raise DataError(f"{dataset.url} has no actions; finetune needs robot episodes that were recorded with them.")
-    actions = _training_values(config, dataset, "actions")
-    return fit_action_space(actions, dataset.info.action_names, bins_of(config.head))
+    rows, _ = split_rows(dataset, config.stream.validation_share)
+    recorded = (episode_arrays(dataset, row)["actions"] for row in rows)
+    return space_of(recorded, dataset.info.action_names, bins_of(config.head))
 
 
 def _kept_space(dataset: Dataset, pretrained: str) -> ActionSpace:

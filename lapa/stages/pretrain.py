@@ -1,6 +1,6 @@
 """Stage `pretrain`: a vision-language model learns latent actions, or, for comparison, actions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -15,10 +15,10 @@ from lapa.data.shuffled_labels import ShuffledLabels
 from lapa.data.splits import split_rows
 from lapa.data.stream import SampleSpec, episode_arrays
 from lapa.errors import ConfigError, DataError
-from lapa.models.vla.action_space import fit_action_space
 from lapa.models.vla.heads.build import bins_of
 from lapa.models.vla.model import build_vla
 from lapa.models.vla.spec import VlaSpec
+from lapa.stages.action_spaces import space_of
 from lapa.stages.context import Stage, open_stage
 from lapa.stages.training import train
 from lapa.tracking.registry import VLA_MODEL
@@ -66,7 +66,7 @@ def _target(stage: Stage, config: PretrainConfig, dataset: Dataset) -> Target:
             return _codes(stage, config, config.target, dataset)
         case LabelledActionsTarget():
             labels = _labels(stage, dataset, "inverse-dynamics")
-            actions = [labels.actions_of(row) for row in _training_rows(config, dataset)]
+            actions = (labels.actions_of(row) for row in _training_rows(config, dataset))
             spec = _action_spec(config, config.target.head, dataset, actions, labels.stamp.action_names)
             samples = SampleSpec(horizon=config.target.head.horizon, action_labels=labels)
             return Target(spec=spec, samples=samples, task=ActionTask(spec))
@@ -76,7 +76,7 @@ def _target(stage: Stage, config: PretrainConfig, dataset: Dataset) -> Target:
                     f"{dataset.url} has no actions, which pretrain.target.kind=recorded-actions learns. Use a videos "
                     "dataset whose episodes were all recorded with actions, or pretrain.target.kind=codes."
                 )
-            actions = [episode_arrays(dataset, row)["actions"] for row in _training_rows(config, dataset)]
+            actions = (episode_arrays(dataset, row)["actions"] for row in _training_rows(config, dataset))
             spec = _action_spec(config, config.target.head, dataset, actions, dataset.info.action_names)
             samples = SampleSpec(horizon=config.target.head.horizon)
             return Target(spec=spec, samples=samples, task=ActionTask(spec))
@@ -114,14 +114,14 @@ def _action_spec(
     config: PretrainConfig,
     head: ActionHeadConfig,
     dataset: Dataset,
-    actions: Sequence[np.ndarray],
+    actions: Iterable[np.ndarray],
     names: Sequence[str],
 ) -> VlaSpec:
     """With bins and statistics of the training episodes' actions, whoever put them there."""
     return VlaSpec(
         backbone=config.backbone,
         head=head,
-        actions=fit_action_space(np.concatenate(actions), names, bins_of(head)),
+        actions=space_of(actions, names, bins_of(head)),
         image_mean=dataset.info.frame_mean,
         image_std=dataset.info.frame_std,
     )

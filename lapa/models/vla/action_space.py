@@ -5,7 +5,7 @@ k chunk length, a action dimensions.
 """
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Literal, Protocol, Self
 
 import numpy as np
 from jaxtyping import Float
@@ -89,6 +89,48 @@ def fit_action_space(actions: Float[np.ndarray, "n a"], names: Sequence[str] = (
     if len(names) != actions.shape[1]:
         raise DataError(f"{len(names)} action names for {actions.shape[1]} dimensions; give one name per dimension.")
     return ActionSpace(dimensions=tuple(_fit_dimension(name, actions[:, i], bins) for i, name in enumerate(names)))
+
+
+class ActionSummary(Protocol):
+    """What is known of actions that are too many to be held at once."""
+
+    def mean_and_std(self) -> tuple[np.ndarray, np.ndarray]: ...
+
+    def extremes(self) -> tuple[np.ndarray, np.ndarray]: ...
+
+    def quantiles(self, shares: Sequence[float]) -> Float[np.ndarray, "s a"]: ...
+
+    def few_values(self, place: int) -> np.ndarray | None:
+        """The values of one dimension, ascending, where it has two at most."""
+        ...
+
+
+def summarized_action_space(summary: ActionSummary, names: Sequence[str] = (), bins: int = 256) -> ActionSpace:
+    """As `fit_action_space`, from a summary."""
+    (mean, std), (low, high) = summary.mean_and_std(), summary.extremes()
+    names = dimension_names(names, len(mean))
+    if len(names) != len(mean):
+        raise DataError(f"{len(names)} action names for {len(mean)} dimensions; give one name per dimension.")
+    edges = summary.quantiles(np.linspace(0, 1, bins + 1).tolist())
+    first, last = summary.quantiles([0.01, 0.99])
+    dimensions = []
+    for place, name in enumerate(names):
+        few = summary.few_values(place)
+        entries = np.unique(edges[:, place]) if few is None else few
+        dimensions.append(
+            ActionDimension(
+                name=name,
+                kind="continuous" if few is None else "discrete",
+                mean=float(mean[place]),
+                std=float(std[place]),
+                min=float(low[place]),
+                max=float(high[place]),
+                q01=float(first[place]),
+                q99=float(last[place]),
+                entries=tuple(float(entry) for entry in entries),
+            )
+        )
+    return ActionSpace(dimensions=tuple(dimensions))
 
 
 def dimension_names(names: Sequence[str], dims: int) -> tuple[str, ...]:
