@@ -18,6 +18,7 @@ PROGRAMS: dict[str, str] = {
     "analyze": "lapa.stages.analyze",
     "describe": "lapa.stages.describe",
     "doctor": "lapa.stages.doctor",
+    "footprint": "lapa.stages.footprint",
     "compare": "lapa.stages.compare",
     "probe": "lapa.stages.probe",
     "rehearse": "lapa.policy.rehearsal",

@@ -19,6 +19,7 @@ from lapactl import (
     export,
     jobs,
     models,
+    plan,
     probe,
     promote,
     report,
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 run.register(app)
 submit.register(app)
+plan.register(app)
 export.register(app)
 promote.register(app)
 serve.register(app)

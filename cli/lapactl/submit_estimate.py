@@ -1,11 +1,12 @@
 """What a submission asks for, in numbers that are known: nodes, GPUs, batch per rank, steps.
 
-Hours follow only from a step time that somebody measured on such nodes: nothing here guesses one.
+Hours follow only from a step time that somebody measured on such nodes; `lapactl plan` predicts one.
 """
 
 from dataclasses import dataclass
 
 from lapa.config.training import FitConfig
+from lapa.estimate.prediction import cost, share_of
 from lapa_k8s.spec import ONE_PROCESS_STAGES
 from lapactl.output import Output, duration
 from lapactl.submit_job import PlannedJob
@@ -37,7 +38,7 @@ def estimate(planned: PlannedJob, step_seconds: float | None) -> Estimate:
     fit = getattr(getattr(planned.run, spec.stage, None), "fit", None)
     if not isinstance(fit, FitConfig) or spec.stage in ONE_PROCESS_STAGES:
         fit = None
-    share = fit.batch_size // ranks if fit else None
+    share = share_of(fit, ranks) if fit else None
     seconds = fit.steps * step_seconds if fit and step_seconds is not None else None
     return Estimate(
         nodes=spec.nodes,
@@ -45,10 +46,10 @@ def estimate(planned: PlannedJob, step_seconds: float | None) -> Estimate:
         ranks=ranks,
         steps=fit.steps if fit else None,
         batch_size=fit.batch_size if fit else None,
-        batch_per_rank=share,
-        at_a_time=min(fit.micro_batch_size or share, share) if fit and share else None,
+        batch_per_rank=share.samples if share else None,
+        at_a_time=share.micro_batch if share else None,
         seconds=seconds,
-        gpu_hours=seconds * gpus / 3600 if seconds is not None else None,
+        gpu_hours=cost(seconds, gpus),
     )
 
 
@@ -67,7 +68,10 @@ def say_estimate(out: Output, found: Estimate, *, stage: str | None = None) -> N
         used = f", {found.gpu_hours:,.1f} GPU hours" if found.gpus else ""
         out.say(f"at the step time given: {duration(found.seconds)}{used}, without start, validation and restarts")
     elif stage is None:
-        out.say("how long that takes is not known here; --step-seconds takes a step time measured on such nodes")
+        out.say(
+            "how long that takes is not known here; --step-seconds takes a step time measured on such nodes, and "
+            "`lapactl plan` predicts one"
+        )
 
 
 def _count(number: int, what: str) -> str:

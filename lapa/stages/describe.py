@@ -36,6 +36,7 @@ from lapa.types.batches import Batch, FramePair
 ASSUMED_DIMS = 7
 """Of actions and robot states that are not recorded yet: six of an arm, one of a gripper."""
 ASSUMED_FRAME_SIZE = 256
+TYPICAL_INSTRUCTION = "push the red circle to the blue square"
 
 
 def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
@@ -77,6 +78,17 @@ def _latent_action(config: LatentActionConfig) -> dict[str, Any]:
 
 
 def _inverse_dynamics(run: RunConfig) -> dict[str, Any]:
+    spec, source = inverse_dynamics_spec(run)
+    size = spec.image_size
+    with FakeTensorMode():
+        model = InverseDynamicsModel(spec)
+        frames = torch.zeros(1, 3, size, size, dtype=torch.uint8)
+        flops = _flops(lambda: model(FramePair(current=frames, future=frames)))
+        return {**_modules(model), "flops_per_sample": {"label": flops}, "actions": source}
+
+
+def inverse_dynamics_spec(run: RunConfig) -> tuple[InverseDynamicsSpec, str]:
+    """What stage `laq` builds to label actions, and where the number of these is from."""
     config, (dims, source) = run.laq.inverse_dynamics, _action_dims(run, "robot")
     spec = InverseDynamicsSpec(
         image_size=config.image_size,
@@ -86,28 +98,35 @@ def _inverse_dynamics(run: RunConfig) -> dict[str, Any]:
         action_mean=(0.0,) * dims,
         action_std=(1.0,) * dims,
     )
-    with FakeTensorMode():
-        model = InverseDynamicsModel(spec)
-        frames = torch.zeros(1, 3, config.image_size, config.image_size, dtype=torch.uint8)
-        flops = _flops(lambda: model(FramePair(current=frames, future=frames)))
-        return {**_modules(model), "flops_per_sample": {"label": flops}, "actions": f"{dims} dimensions, {source}"}
+    return spec, f"{dims} dimensions, {source}"
 
 
 def _pretrained(run: RunConfig, config: PretrainConfig) -> dict[str, Any]:
+    spec, actions = pretrained_spec(run, config)
+    return {**_vla(spec, frame_size(run, "videos")), **actions}
+
+
+def pretrained_spec(run: RunConfig, config: PretrainConfig) -> tuple[VlaSpec, dict[str, str]]:
+    """What stage `pretrain` builds, and where the number of its actions is from."""
     target = config.target
     if not isinstance(target, CodesTarget):
         dims, source = _action_dims(run, "videos" if isinstance(target, RecordedActionsTarget) else "robot")
         spec = VlaSpec(backbone=config.backbone, head=target.head, actions=_some_actions(dims, bins_of(target.head)))
-        return {**_vla(spec, _frame_size(run, "videos")), "actions": f"{dims} dimensions, {source}"}
+        return spec, {"actions": f"{dims} dimensions, {source}"}
     codes, size = run.laq.model.codes_per_pair, run.laq.model.codebook_size
-    return _vla(VlaSpec(backbone=config.backbone, codes_per_pair=codes, codebook_size=size), _frame_size(run, "videos"))
+    return VlaSpec(backbone=config.backbone, codes_per_pair=codes, codebook_size=size), {}
 
 
 def _finetuned(run: RunConfig, config: FinetuneConfig) -> dict[str, Any]:
+    spec, actions = finetuned_spec(run, config)
+    return {**_vla(spec, frame_size(run, "robot")), **actions}
+
+
+def finetuned_spec(run: RunConfig, config: FinetuneConfig) -> tuple[VlaSpec, dict[str, str]]:
     """With the action head, as the finetune stage builds it; says where the number of dimensions is from."""
     backbone = run.pretrain.backbone if run.pretrain else config.backbone
     assert backbone is not None  # RunConfig checks it
-    info = dataset.info if (dataset := _dataset(run, "robot")) and dataset.info.has_actions else None
+    info = dataset.info if (dataset := made_dataset(run, "robot")) and dataset.info.has_actions else None
     keeps_codes = run.pretrain is not None and config.latent_loss_weight > 0
     dims, source = _action_dims(run, "robot")
     states = info.proprioception_dims if info else ASSUMED_DIMS
@@ -119,12 +138,12 @@ def _finetuned(run: RunConfig, config: FinetuneConfig) -> dict[str, Any]:
         actions=_some_actions(dims, bins_of(config.head)),
         proprioception_dims=states if config.use_proprioception else 0,
     )
-    return {**_vla(spec, _frame_size(run, "robot")), "actions": f"{dims} dimensions, {source}"}
+    return spec, {"actions": f"{dims} dimensions, {source}"}
 
 
-def _vla(spec: VlaSpec, frame_size: int) -> dict[str, Any]:
-    model = _without_weights(spec)
-    batch = _some_batch(spec, frame_size)
+def _vla(spec: VlaSpec, side: int) -> dict[str, Any]:
+    model = without_weights(spec)
+    batch = some_batch(spec, side)
     described = _modules(model)
     try:
         # Outside the fake mode only the weights are fake: models look into their token ids, which must be real.
@@ -135,7 +154,7 @@ def _vla(spec: VlaSpec, frame_size: int) -> dict[str, Any]:
     return {**described, "flops_per_sample": flops}
 
 
-def _without_weights(spec: VlaSpec) -> VisionLanguageAction:
+def without_weights(spec: VlaSpec) -> VisionLanguageAction:
     with ExitStack() as stack:
         if isinstance(spec.backbone, HuggingFaceBackbone):
             # transformers is optional and slow to import: only the models that need it pay for it.
@@ -153,18 +172,18 @@ def _without_weights(spec: VlaSpec) -> VisionLanguageAction:
     return model
 
 
-def _some_batch(spec: VlaSpec, frame_size: int) -> Batch:
-    """One sample with everything that the model has a head for."""
+def some_batch(spec: VlaSpec, side: int, samples: int = 1) -> Batch:
+    """Samples with everything that the model has a head for."""
     dims = spec.actions.size if spec.actions else 0
     return Batch(
-        current=torch.zeros(1, 3, frame_size, frame_size, dtype=torch.uint8),
-        instructions=("push the red circle to the blue square",),
-        episode=torch.zeros(1, dtype=torch.int64),
-        timestep=torch.zeros(1, dtype=torch.int64),
-        codes=torch.zeros(1, spec.codes_per_pair, dtype=torch.int64) if spec.codes_per_pair else None,
-        actions=torch.zeros(1, spec.head.horizon, dims) if spec.head else None,
-        action_is_real=torch.ones(1, spec.head.horizon, dtype=torch.bool) if spec.head else None,
-        proprioception=torch.zeros(1, spec.proprioception_dims) if spec.proprioception_dims else None,
+        current=torch.zeros(samples, 3, side, side, dtype=torch.uint8),
+        instructions=(TYPICAL_INSTRUCTION,) * samples,
+        episode=torch.zeros(samples, dtype=torch.int64),
+        timestep=torch.zeros(samples, dtype=torch.int64),
+        codes=torch.zeros(samples, spec.codes_per_pair, dtype=torch.int64) if spec.codes_per_pair else None,
+        actions=torch.zeros(samples, spec.head.horizon, dims) if spec.head else None,
+        action_is_real=torch.ones(samples, spec.head.horizon, dtype=torch.bool) if spec.head else None,
+        proprioception=torch.zeros(samples, spec.proprioception_dims) if spec.proprioception_dims else None,
     )
 
 
@@ -176,12 +195,12 @@ def _some_actions(dims: int, bins: int) -> ActionSpace:
 
 def _action_dims(run: RunConfig, role: str) -> tuple[int, str]:
     """How many dimensions, and where the number is from."""
-    if (dataset := _dataset(run, role)) and dataset.info.has_actions:
+    if (dataset := made_dataset(run, role)) and dataset.info.has_actions:
         return dataset.info.action_dims, f"of the {role} dataset"
     return ASSUMED_DIMS, f"assumed, for the {role} dataset is not made yet"
 
 
-def _dataset(run: RunConfig, role: str) -> Dataset | None:
+def made_dataset(run: RunConfig, role: str) -> Dataset | None:
     """The dataset, where it is made already."""
     config = datasets_of(run).get(role)
     try:
@@ -190,9 +209,9 @@ def _dataset(run: RunConfig, role: str) -> Dataset | None:
         return None
 
 
-def _frame_size(run: RunConfig, role: str) -> int:
+def frame_size(run: RunConfig, role: str) -> int:
     """Of the frames in the dataset: it decides how many tokens some models read."""
-    if dataset := _dataset(run, role):
+    if dataset := made_dataset(run, role):
         return dataset.info.image_size
     config = datasets_of(run).get(role)
     parts = parts_of(config).values() if config is not None else ()

@@ -1,0 +1,222 @@
+"""What a stage's model asks of a device: counted in a training step on fake tensors, printed as JSON.
+
+Nothing is allocated and no weights are downloaded. What a real step keeps for its backward pass is what the same
+step keeps on fake tensors, byte by byte; operations come from the same step, so frozen parts and recomputation
+count as they are.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from lapa.config.latent_action import LatentActionConfig
+from lapa.config.run import RunConfig
+from lapa.config.training import FitConfig
+from lapa.config.vla import HuggingFaceBackbone
+from lapa.errors import ConfigError
+from lapa.estimate.footprint import Affine, EstimatedStage, Footprint, ParameterGroup, Work
+from lapa.models.inverse_dynamics.model import InverseDynamicsModel
+from lapa.models.latent_action.model import build_latent_action_model
+from lapa.models.vla.spec import VlaSpec
+from lapa.stages.describe import (
+    finetuned_spec,
+    frame_size,
+    inverse_dynamics_spec,
+    made_dataset,
+    pretrained_spec,
+    some_batch,
+    without_weights,
+)
+from lapa.types.batches import FramePair
+
+STORED_BYTES_PER_PIXEL = 0.125
+"""Of H.264 at the stored quality, for natural video. Assumed: a made dataset is looked at instead."""
+MEASURED_SAMPLES = (2, 4)
+"""Two sizes give the slope; with one sample alone some copies are views."""
+
+
+class Counted(NamedTuple):
+    """One pass of one size."""
+
+    saved: int
+    flops: int
+
+
+class Subject(NamedTuple):
+    """A model, and one pass through it: from a number of samples to the loss."""
+
+    model: nn.Module
+    run: Callable[[int], Tensor]
+
+
+def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
+    """Print the footprint of one stage: `laq`, `label`, `pretrain` or `finetune`."""
+    sys.stdout.write(footprint(run, arguments[0] if arguments else "laq").model_dump_json() + "\n")  # type: ignore[arg-type]
+
+
+def footprint(run: RunConfig, stage: EstimatedStage) -> Footprint:
+    """ConfigError for a stage that the run lacks, or that has no model."""
+    fit: FitConfig | None = getattr(getattr(run, stage, None), "fit", None)
+    is_half = fit is not None and fit.precision == "bf16"
+    match stage:
+        case "laq" | "label" if run.laq.labeller == "inverse-dynamics":
+            subject = _inverse_dynamics(run)
+            return _told(run, stage, subject.model, measured_work(subject, trains=stage == "laq", is_half=is_half))
+        case "laq" | "label":
+            subject = fake_latent_action(run.laq.model, labels=stage == "label")
+            work = measured_work(subject, trains=stage == "laq", is_half=is_half)
+            if stage == "label":
+                # A bound for what one layer needs at a time: what training would keep of all.
+                training = fake_latent_action(run.laq.model, labels=False)
+                work = work.model_copy(update={"saved": measured_work(training, trains=False, is_half=False).saved})
+            return _told(run, stage, subject.model, work)
+        case "pretrain" if run.pretrain:
+            return _policy(run, stage, pretrained_spec(run, run.pretrain)[0], is_half=is_half)
+        case "finetune" if run.finetune:
+            return _policy(run, stage, finetuned_spec(run, run.finetune)[0], is_half=is_half)
+        case _:
+            raise ConfigError(f"stage '{stage}' has no model in this run; choose laq, label, pretrain or finetune")
+
+
+def fake_latent_action(config: LatentActionConfig, *, labels: bool) -> Subject:
+    """Training step, or labelling."""
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        model = build_latent_action_model(config).train(not labels)
+
+    def loss(samples: int) -> Tensor:
+        with mode:
+            pair = _pair(samples, config.image_size)
+            return model.encode(pair).vectors.sum() if labels else model(pair).loss
+
+    return Subject(model, loss)
+
+
+def _inverse_dynamics(run: RunConfig) -> Subject:
+    spec, _ = inverse_dynamics_spec(run)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        model = InverseDynamicsModel(spec)
+
+    def loss(samples: int) -> Tensor:
+        with mode:
+            predicted: Tensor = model(_pair(samples, spec.image_size))
+            return predicted.square().mean()
+
+    return Subject(model, loss)
+
+
+def _pair(samples: int, side: int) -> FramePair:
+    frames = torch.zeros(samples, 3, side, side, dtype=torch.uint8)
+    return FramePair(current=frames, future=frames.clone())
+
+
+def _policy(run: RunConfig, stage: EstimatedStage, spec: VlaSpec, *, is_half: bool) -> Footprint:
+    """With and without checkpointing, where the backbone knows it."""
+    side = frame_size(run, "videos" if stage == "pretrain" else "robot")
+    backbone = spec.backbone
+    if not isinstance(backbone, HuggingFaceBackbone):
+        subject = _vla(spec, side)
+        return _told(run, stage, subject.model, measured_work(subject, trains=True, is_half=is_half))
+    plain, kept = (
+        _vla(
+            spec.model_copy(update={"backbone": backbone.model_copy(update={"gradient_checkpointing": is_kept})}), side
+        )
+        for is_kept in (False, True)
+    )
+    work = measured_work(plain, trains=True, is_half=is_half)
+    checkpointed = measured_work(kept, trains=True, is_half=is_half)
+    layers = kept.model.backbone.model.config.get_text_config().num_hidden_layers  # type: ignore[union-attr]
+    one_layer = Affine(fixed=0, per_sample=(work.saved.per_sample - checkpointed.saved.per_sample) // layers)
+    tokens = kept.model.backbone._prompt(torch.zeros(1, 3, side, side, dtype=torch.uint8), ("",))  # type: ignore[operator,union-attr]
+    return _told(run, stage, plain.model, work).model_copy(
+        update={
+            "checkpointed": checkpointed.model_copy(update={"recomputed": one_layer}),
+            "is_checkpointed": backbone.gradient_checkpointing,
+            "tokens": int(tokens["input_ids"].shape[1]),
+        }
+    )
+
+
+def _vla(spec: VlaSpec, side: int) -> Subject:
+    model = without_weights(spec).train()
+
+    def loss(samples: int) -> Tensor:
+        results: dict[str, Tensor] = model(some_batch(spec, side, samples))
+        return torch.stack([results[name] for name in ("latent", "action") if name in results]).sum()
+
+    return Subject(model, loss)
+
+
+def measured_work(subject: Subject, *, trains: bool, is_half: bool) -> Work:
+    """What one pass keeps and computes, for any number of samples."""
+    few, many = MEASURED_SAMPLES
+    small = count_pass(subject, few, trains=trains, is_half=is_half)
+    large = count_pass(subject, many, trains=False, is_half=is_half)
+    slope = (large.saved - small.saved) // (many - few)
+    return Work(saved=Affine(fixed=max(small.saved - few * slope, 0), per_sample=slope), flops=small.flops // few)
+
+
+def count_pass(subject: Subject, samples: int, *, trains: bool, is_half: bool) -> Counted:
+    """Bytes that the forward pass saves, parameters and buffers not counted, and operations of the whole step."""
+    own = {t.untyped_storage()._cdata for t in (*subject.model.parameters(), *subject.model.buffers())}
+    saved: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            saved[storage._cdata] = tensor  # held: an address that is free again would be counted once
+        return tensor
+
+    counter = FlopCounterMode(display=False)
+    with counter, torch.autocast("cpu", torch.bfloat16, enabled=is_half):
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = subject.run(samples)
+        total = sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
+        saved.clear()
+        if trains:
+            loss.backward()  # type: ignore[no-untyped-call]
+    return Counted(saved=total, flops=_flops(counter))
+
+
+def _flops(counter: FlopCounterMode) -> int:
+    """torch counts the backward pass of grouped convolutions as if they were whole; it is twice the forward pass."""
+    counts: dict[Any, int] = dict(counter.get_flop_counts()["Global"])
+    forward = sum(n for operator, n in counts.items() if str(operator).endswith("convolution"))
+    return sum(
+        min(number, 2 * forward) if "convolution_backward" in str(operator) else number
+        for operator, number in counts.items()
+    )
+
+
+def _told(run: RunConfig, stage: EstimatedStage, model: nn.Module, work: Work) -> Footprint:
+    role = "robot" if stage == "finetune" or (run.laq.labeller == "inverse-dynamics" and stage == "laq") else "videos"
+    side = frame_size(run, role)
+    dataset = made_dataset(run, role)
+    frames = sum(dataset.index["num_frames"].to_pylist()) if dataset else 0
+    stored = sum(dataset.index["video_bytes"].to_pylist()) / frames if dataset and frames else None
+    return Footprint(
+        stage=stage,
+        parameters=parameter_groups(model),
+        buffer_bytes=sum(buffer.untyped_storage().nbytes() for buffer in model.buffers()),
+        work=work,
+        frame_bytes=3 * side**2,
+        stored_bytes=STORED_BYTES_PER_PIXEL * side**2 if stored is None else stored,
+        stored_bytes_are_measured=stored is not None,
+        samples=frames or None,
+    )
+
+
+def parameter_groups(model: nn.Module) -> tuple[ParameterGroup, ...]:
+    """By size. DeepSpeed gathers what linear and convolutional layers hold in the arithmetic's own number format."""
+    layers = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    halved = {id(p) for m in model.modules() if isinstance(m, layers) for p in m.parameters(recurse=False)}
+    counts = Counter((p.numel(), p.requires_grad, id(p) in halved) for p in model.parameters())
+    return tuple(
+        ParameterGroup(numel=numel, count=count, is_trainable=is_trainable, is_in_layer=is_in_layer)
+        for (numel, is_trainable, is_in_layer), count in sorted(counts.items())
+    )
