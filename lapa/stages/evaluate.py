@@ -51,7 +51,9 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
     if config is None or (finetune is None and config.policy is None):
         raise ConfigError("this run has no evaluate or no finetune stage; remove the null or choose another run")
     with open_stage(pinned(run), "evaluate") as stage:
-        metrics, messages, evidence = {}, [], dict[str, str]()
+        metrics: dict[str, float] = {}
+        messages: list[str] = []
+        evidence: dict[str, str] = {}
         if config.policy is None:
             assert finetune is not None
             dataset = Dataset.open(stage.inputs["robot"].url, reads=run.reads)
