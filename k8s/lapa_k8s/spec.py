@@ -25,6 +25,9 @@ from lapa_k8s.secrets import refuse_secret_variables, refuse_secrets
 Stage = Literal["ingest", "laq", "label", "pretrain", "finetune", "evaluate"]
 ONE_PROCESS_STAGES: tuple[Stage, ...] = ("ingest", "evaluate")
 """Stages that do not share their work over ranks."""
+PEER_STAGES: tuple[Stage, ...] = ("ingest",)
+"""Stages whose pods share their work through the dataset's folder and need not know each other: a plain Job of several
+pods, each with its index."""
 CPU_STAGES: tuple[Stage, ...] = ("ingest",)
 TRAINING_STAGES: tuple[Stage, ...] = ("laq", "pretrain", "finetune")
 """Stages whose pods Prometheus reads."""
@@ -81,16 +84,16 @@ class JobSpec(Spec):
 
     @model_validator(mode="after")
     def _fits_the_stage(self) -> Self:
-        alone = self.nodes == 1 and self.processes_per_node == 1
-        if self.stage in ONE_PROCESS_STAGES and not alone:
+        is_alone = (self.nodes == 1 or self.stage in PEER_STAGES) and self.processes_per_node == 1
+        if self.stage in ONE_PROCESS_STAGES and not is_alone:
             raise ValueError(
                 f"stage '{self.stage}' runs in one process, {self.nodes} nodes with {self.processes_per_node} "
-                "processes each are asked for. Use --nodes 1 and --gpus-per-node 1; laq, label, pretrain and finetune "
-                "share their work"
+                "processes each are asked for. Use --nodes 1 and --gpus-per-node 1; ingest, laq, label, pretrain and "
+                "finetune share their work"
             )
         if self.stage in ONE_PROCESS_STAGES and self.operator != "job":
             raise ValueError(f"stage '{self.stage}' needs no operator: use --operator job")
-        if self.operator == "job" and self.nodes > 1:
+        if self.operator == "job" and self.nodes > 1 and self.stage not in PEER_STAGES:
             raise ValueError(
                 f"a plain Job has one node, {self.nodes} are asked for. Use --operator pytorchjob or trainjob, "
                 "or --nodes 1"

@@ -4,6 +4,7 @@ Running it again continues after a kill, redoes what changed in the source, and 
 machines that run it at once share the units (`ingest_peers.py`).
 """
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -31,12 +32,11 @@ Progress = Callable[[int, int, str], None]
 
 def ingest(
     config: IngestConfig, output_url: str, *, progress: Progress | None = None, peers: Peers = ALONE
-) -> IngestReport | None:
-    """Make the dataset at `output_url` what the source and the settings say.
+) -> IngestReport:
+    """Make the dataset at `output_url` what the source and the settings say; of several `peers`, the first one does.
 
-    One of several `peers` finishes it; the others have nothing to report, and get None as soon as no unit is left to
-    begin. Raises SourceError for an unusable source, TooManyFailures above `max_failed_share`, and ConfigError for a
-    frame rate that actions forbid.
+    Raises SourceError for an unusable source, TooManyFailures above `max_failed_share`, and ConfigError for a frame
+    rate that actions forbid.
     """
     config = declared_source(config)
     tell = progress or _silent
@@ -48,11 +48,19 @@ def ingest(
         tell(plan.num_items, plan.num_items, "unchanged")
         report.check_failures(config, output_url)
         return report
-    if peers.finishes:
-        # From here on the folder is being changed: without its manifest nobody takes it for complete.
-        files.remove(files.join(output_url, INFO_FILE))
+    # From here on the folder is being changed: without its manifest nobody takes it for complete.
+    files.remove(files.join(output_url, INFO_FILE))
     _make_units(reader, plan, config, output_url, tell, peers)
-    return finish(plan, config, output_url, found_conventions(config, reader)) if peers.finishes else None
+    return finish(plan, config, output_url, found_conventions(config, reader))
+
+
+def help_ingest(config: IngestConfig, output_url: str, *, peers: Peers) -> None:
+    """Make units of a dataset that another machine finishes; returns as soon as none is left to begin."""
+    config = declared_source(config)
+    reader = build_reader(config.source)
+    plan = Plan(reader.items(), config)
+    if _finished_report(output_url, plan.fingerprint) is None:
+        _make_units(reader, plan, config, output_url, _silent, peers)
 
 
 def is_current(config: IngestConfig, output_url: str) -> bool:
@@ -119,7 +127,7 @@ def _run(
     with worker_pool(workers, work="ingest", remedy=remedy, start=_start_worker, arguments=arguments) as pool:
         running: dict[Future[UnitRecord], Unit] = {}
         while True:
-            while len(running) < workers and (number := next(numbers, None)) is not None:
+            for number in itertools.islice(numbers, workers - len(running)):
                 unit = plan[number]
                 running[pool.submit(_run_in_worker, unit)] = unit
             if not running:

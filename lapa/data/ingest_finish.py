@@ -40,8 +40,8 @@ def finish(plan: Plan, config: IngestConfig, output_url: str, conventions: Conve
     report.write(output_url)
     report.check_failures(config, output_url)
     twins = find_dataset_twins(plan, config, output_url)
-    for note in twins.notes:
-        tally.note(note)
+    for number, note in enumerate(twins.notes):
+        tally.note(note, alike=1 if number else 1 + twins.unnamed)
     contents = _Contents(twins)
     index = _write_index(plan, output_url, contents)
     if not contents.num_episodes:

@@ -1,7 +1,8 @@
 """Several machines that make the units of one ingest, with nothing between them but the dataset's folder.
 
-A unit is claimed with a small file, renewed while its owner lives. Claims only save work: a unit that two machines
-make at once, because they claimed it in the same moment or a clock is wrong, is the same bytes twice.
+A unit is claimed with a small file that holds a number, raised while its owner lives. Others watch that number by a
+clock of their own, so the clocks of two machines are never compared. Claims only save work: a unit that two machines
+make at once, because they claimed it in the same moment or one slept for long, is the same bytes twice.
 """
 
 import logging
@@ -30,7 +31,7 @@ class Peers:
 
     index: int = 0
     count: int = 1
-    lease_seconds: float = 300.0
+    lease_seconds: float = 120.0
     """After this time without a sign of life, a claim of another machine is void."""
     poll_seconds: float = 5.0
 
@@ -41,7 +42,9 @@ class Peers:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
         """Raises ConfigError for numbers that do not fit."""
-        index, count = environment.get(INDEX_VARIABLE, "0"), environment.get(COUNT_VARIABLE, "1")
+        if COUNT_VARIABLE not in environment:
+            return cls()
+        index, count = environment.get(INDEX_VARIABLE, "0"), environment[COUNT_VARIABLE]
         if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
             raise ConfigError(
                 f"{INDEX_VARIABLE}={index} is no number below {COUNT_VARIABLE}={count}. Start the nodes with "
@@ -60,6 +63,9 @@ class Claims:
         self._url = files.join(output_url, CLAIMS_FOLDER)
         self._peers = peers
         self._held: set[int] = set()
+        self._beat = 0
+        self._watched: dict[int, tuple[tuple[int, int], float]] = {}
+        """Of units that others claim: what the claim said, and since when."""
         self._guard = threading.Lock()
         self._stopping = threading.Event()
         self._renewing = threading.Thread(target=self._renew, daemon=True)
@@ -107,16 +113,20 @@ class Claims:
         """Index of the machine that is at a unit; None where there is none, or it gave no sign of life."""
         try:
             claim = files.read_json(self._claim_url(number))
-            is_alive = time.time() - float(claim["time"]) < self._peers.lease_seconds
-            return int(claim["index"]) if is_alive else None
+            said = int(claim["index"]), int(claim["beat"])
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
+        now = time.monotonic()
+        if number not in self._watched or self._watched[number][0] != said:
+            self._watched[number] = said, now
+        return said[0] if now - self._watched[number][1] < self._peers.lease_seconds else None
 
     def _write(self, number: int) -> None:
-        files.write_json(self._claim_url(number), {"index": self._peers.index, "time": time.time()})
+        files.write_json(self._claim_url(number), {"index": self._peers.index, "beat": self._beat})
 
     def _renew(self) -> None:
         while not self._stopping.wait(self._peers.lease_seconds / 4):
+            self._beat += 1
             for number in tuple(self._held):
                 with self._guard:
                     if number not in self._held:

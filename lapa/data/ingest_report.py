@@ -43,8 +43,9 @@ class QualitySummary(BaseModel):
     examples: list[QualityNote] = []
     """Those with pictures first."""
 
-    def add(self, note: QualityNote) -> None:
-        setattr(self, note.done, getattr(self, note.done) + 1)
+    def add(self, note: QualityNote, *, alike: int = 1) -> None:
+        """Count a note, and as many that are not kept as are `alike`."""
+        setattr(self, note.done, getattr(self, note.done) + alike)
         pictured = sum(bool(example.picture) for example in self.examples)
         if note.picture and pictured < EXAMPLES:
             self.examples.insert(pictured, note)

@@ -26,8 +26,8 @@ class Tally:
         for note in record.quality:
             self.note(note)
 
-    def note(self, note: QualityNote) -> None:
-        self._quality.setdefault(note.kind, QualitySummary()).add(note)
+    def note(self, note: QualityNote, *, alike: int = 1) -> None:
+        self._quality.setdefault(note.kind, QualitySummary()).add(note, alike=alike)
         if note.done == "dropped" and len(self.dropped) < NAMED_IN_MESSAGE:
             self.dropped.append(SourceProblem(source=note.source, reason=note.reason))
 

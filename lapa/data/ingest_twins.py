@@ -30,6 +30,12 @@ class Twins:
     fates: Mapping[str, str] = field(default_factory=dict)
     """By recording, the earlier one that it shares its fate with in every split."""
     notes: Sequence[QualityNote] = ()
+    """Of the first few."""
+
+    @property
+    def unnamed(self) -> int:
+        """How many there are beside those."""
+        return len(self.tagged) + len(self.dropped) - len(self.notes)
 
     def marks(self, clip: int, row: Mapping[str, Any]) -> dict[str, Any]:
         """What the index says of a clip beside its own row."""
@@ -90,26 +96,30 @@ class _Lookup:
 def _judged(twins: Sequence[Twin], lookup: _Lookup, config: IngestConfig) -> Twins:
     is_dropped = config.quality.duplicates == "drop"
     fates: dict[str, str] = {}
-    notes = []
+    notes: list[QualityNote] = []
     for twin in twins:
         row, earlier = lookup.row(twin.clip), lookup.row(twin.earlier)
         _share_fate(fates, recording_of(row["episode"]), recording_of(earlier["episode"]))
-        notes.append(
-            QualityNote(
-                source=row["source"],
-                episode=row["episode"],
-                kind="duplicates",
-                done="dropped" if is_dropped else "tagged",
-                reason=f"its pictures are those of {earlier['source']}",
-                picture=_picture(twin, lookup, row["episode"]) if len(notes) < EXAMPLES else "",
-            )
-        )
+        if len(notes) < EXAMPLES:
+            notes.append(_note(twin, lookup, is_dropped=is_dropped))
     clips = frozenset(twin.clip for twin in twins)
     return Twins(
         tagged=frozenset() if is_dropped else clips,
         dropped=clips if is_dropped else frozenset(),
         fates={recording: _root(fates, recording) for recording in fates},
         notes=notes,
+    )
+
+
+def _note(twin: Twin, lookup: _Lookup, *, is_dropped: bool) -> QualityNote:
+    row, earlier = lookup.row(twin.clip), lookup.row(twin.earlier)
+    return QualityNote(
+        source=row["source"],
+        episode=row["episode"],
+        kind="duplicates",
+        done="dropped" if is_dropped else "tagged",
+        reason=f"its pictures are those of {earlier['source']}",
+        picture=_picture(twin, lookup, row["episode"]),
     )
 
 

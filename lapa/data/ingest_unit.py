@@ -175,7 +175,7 @@ class _UnitStore:
             self._append(episode, clip, fps, arrays, tags)
 
     def _append(
-        self, episode: Episode, clip: EncodedClip, fps: float, arrays: dict[str, np.ndarray], tags: list[str]
+        self, episode: Episode, clip: EncodedClip, fps: float, arrays: dict[str, np.ndarray], tags: Sequence[str]
     ) -> None:
         """To the shard and to the record."""
         described = {
@@ -200,7 +200,7 @@ class _UnitStore:
                 "arrays_offset": members.arrays.offset,
                 "arrays_bytes": members.arrays.size,
                 "motion": clip.seen.measures.motion if clip.seen else None,
-                "tags": tags if clip.seen else None,
+                "tags": list(tags) if clip.seen else None,
             }
         )
         record.content.append(files.digest(episode.id, clip.video, packed, repr(sorted(described.items()))))

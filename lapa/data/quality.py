@@ -25,8 +25,9 @@ HASHED_AT = (0.1, 0.37, 0.63, 0.9)
 """Where in a clip its perceptual hash looks, as shares of its length."""
 TWIN_SIDE = 16
 """Of the smaller thumbnails that two suspected duplicates are compared by."""
-_MOVING = 1.0
-"""Grey levels of mean change below which a camera is not asked how it moved."""
+_CHANGED, _CHANGED_SHARE = 4.0, 0.25
+"""A camera that moves changes at least this share of the picture, by at least so many grey levels; below that, what
+moves is in front of it."""
 _TRUSTED = 0.2
 """Least response of a phase correlation whose shift is believed."""
 
@@ -129,16 +130,16 @@ class ClipMeter:
             self._first = grey
         else:
             self._change = max(self._change, float(np.abs(grey - self._first).max()))
-            moved = float(np.abs(grey - self._last).mean())
-            self._motion += moved
-            self._follow(self._last, grey, moved)
+            change = np.abs(grey - self._last)
+            self._motion += float(change.mean())
+            self._follow(self._last, grey, float((change > _CHANGED).mean()))
         self._last = grey
         self._frames += 1
 
-    def _follow(self, before: np.ndarray, now: np.ndarray, moved: float) -> None:
-        """How the camera moved: what moves alone in front of a resting camera leaves the correlation's peak at rest."""
+    def _follow(self, before: np.ndarray, now: np.ndarray, changed: float) -> None:
+        """How the picture as a whole moved."""
         shift = np.zeros(2)
-        if moved > _MOVING:
+        if changed >= _CHANGED_SHARE:
             # Copies: OpenCV 5 writes the windowed pictures back into its arguments.
             found, response = cv2.phaseCorrelate(before.copy(), now.copy(), self._window)
             shift = np.array(found) if response > _TRUSTED else shift

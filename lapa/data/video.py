@@ -12,6 +12,7 @@ from typing import IO, Any
 import av
 import numpy as np
 from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
@@ -24,6 +25,13 @@ VideoData = bytes | str | Path | IO[bytes]
 
 LONGEST_HOLD_SECONDS = 60.0
 """Videos of variable frame rate show a frame until the next one; a longer gap is a damaged timestamp."""
+
+
+LARGEST_PIXELS = 2**26
+"""Of one frame: 8,192 by 8,192. A larger one is a damaged header, or fills the memory of a machine."""
+
+_PERCEPTUAL_QUANTIZER = 16
+"""SMPTE ST 2084, as codecs number transfer functions: HDR whose numbers are no brightness that others know."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,8 +241,24 @@ def _opened(video: VideoData, name: str) -> Iterator[InputContainer]:
     with container:
         if not container.streams.video:
             raise SourceError(f"{name} holds no video stream. Remove it from the source.")
-        if container.streams.video[0].codec_context is None:
+        context = container.streams.video[0].codec_context
+        if context is None:
             raise SourceError(
                 f"{name} names a codec that cannot be decoded. Re-encode it, or remove it from the source."
             )
+        _refuse_unusable(context, name)
         yield container
+
+
+def _refuse_unusable(context: VideoCodecContext, name: str) -> None:
+    if context.width * context.height > LARGEST_PIXELS:
+        raise SourceError(
+            f"{name} has frames of {context.width}x{context.height} pixels, more than {LARGEST_PIXELS:,}. Scale it "
+            "down, or remove it from the source."
+        )
+    # Hybrid log-gamma, the HDR of phones, is made to look right where it is taken for an ordinary video; this is not.
+    if context.color_trc == _PERCEPTUAL_QUANTIZER:
+        raise SourceError(
+            f"{name} is HDR (perceptual quantizer): read as an ordinary video, all of it would be dark and grey. "
+            "Tone-map it, for example with ffmpeg's filters zscale and tonemap, or remove it from the source."
+        )

@@ -23,7 +23,8 @@ from lapa.config.data import (
 )
 from lapa.config.run import RunConfig
 from lapa.data.dataset import Dataset
-from lapa.data.ingest import ingest, is_current
+from lapa.data.ingest import help_ingest, ingest, is_current
+from lapa.data.ingest_peers import ALONE, Peers
 from lapa.data.mixture import mix
 from lapa.envs.metaworld.recording import record as record_metaworld
 from lapa.envs.tabletop.embodiments import embodiment_of
@@ -32,12 +33,20 @@ from lapa.stages.agreement import check_agreement
 from lapa.stages.context import Stage, local_folder, open_stage
 from lapa.stages.plan import dataset_url, datasets_of, finished, is_whole, part_urls
 from lapa.stages.results import Artifact
+from lapa.training.signals import SigtermInterrupts
 
 logger = logging.getLogger(__name__)
 
 
 def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
-    """Ingest every dataset of the run; what is there and unchanged is left as it is."""
+    """Ingest every dataset of the run; what is there and unchanged is left as it is.
+
+    Of several machines (`Peers`) the first one finishes the datasets and the stage; the others make shards.
+    """
+    peers = Peers.from_environment()
+    if not peers.finishes:
+        _help(run, peers)
+        return
     if finished(run, "ingest") and all(_is_current(run, config) for config in datasets_of(run).values()):
         logger.info("event=ingest-unchanged")
         return
@@ -59,6 +68,15 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
         stage.finish(outputs=outputs, metrics=metrics)
 
 
+def _help(run: RunConfig, peers: Peers) -> None:
+    """Make shards until none is left to begin. What a simulator records, the first machine records and ingests."""
+    with SigtermInterrupts():
+        for config in datasets_of(run).values():
+            for part in parts_of(config).values():
+                if isinstance(part, IngestConfig) and not isinstance(part.source, SimulatedSource):
+                    help_ingest(part, dataset_url(run, part), peers=peers)
+
+
 def _is_current(run: RunConfig, config: DatasetConfig) -> bool:
     """Whether a dataset is there, and is what its source would give now. A recording changes with its settings only."""
     if isinstance(config, MixtureConfig):
@@ -69,12 +87,13 @@ def _is_current(run: RunConfig, config: DatasetConfig) -> bool:
     return is_current(config, dataset_url(run, config))
 
 
-def _ingest(stage: Stage, role: str, config: IngestConfig, url: str) -> dict[str, float]:
+def _ingest(stage: Stage, role: str, config: IngestConfig, url: str, peers: Peers) -> dict[str, float]:
     def progress(done: int, total: int, message: str) -> None:
         stage.progress(f"ingest {role}", step=done, steps=total, unit="sources", message=message)
 
     source = _files_of(config.source, stage)
-    report = ingest(config.model_copy(update={"source": source}), url, progress=progress)
+    shared = ALONE if isinstance(config.source, SimulatedSource) else peers
+    report = ingest(config.model_copy(update={"source": source}), url, progress=progress, peers=shared)
     return {f"{role}/failed_sources": len(report.failed), f"{role}/skipped_episodes": len(report.skipped)}
 
 

@@ -87,7 +87,6 @@ def test_stages_have_nodes_of_their_own(lapactl):
         (("--nodes", "many"), "no number of machines"),
         (("--nodes", "0"), "would start nothing"),
         (("--nodes", "evaluate=2"), "has no such stage"),
-        (("--nodes", "ingest=2"), "runs in one process"),
         (("--step-seconds", "3"), "for one stage"),
     ],
 )

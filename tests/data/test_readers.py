@@ -68,7 +68,7 @@ def test_a_folder_without_videos_is_an_error(tmp_path):
 
 def test_a_touched_file_changes_the_fingerprint_of_its_own_item_only(tmp_path):
     write_clips(tmp_path, 2)
-    before = build_reader(VideoFolderSource(url=str(tmp_path))).items()
+    before = list(build_reader(VideoFolderSource(url=str(tmp_path))).items())
     write_video(tmp_path / "push_the_cup_001.mp4", moving_square(9))
     after = build_reader(VideoFolderSource(url=str(tmp_path))).items()
     assert [old == new for old, new in zip(before, after, strict=True)] == [True, False]

@@ -198,7 +198,7 @@ def test_control_plane_and_library_mean_the_same_stages():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"stage": "ingest", "operator": "job", "nodes": 2}, "one process"),
+        ({"stage": "evaluate", "operator": "job", "nodes": 2}, "one process"),
         ({"stage": "evaluate", "nodes": 1, "processes_per_node": 1}, "needs no operator"),
         ({"operator": "job"}, "one node"),
         ({"operator": "trainjob", "scheduling": Scheduling(priority_class="high")}, "priority class"),

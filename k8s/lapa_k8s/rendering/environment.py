@@ -3,7 +3,7 @@
 from lapa_k8s.base import Manifest
 from lapa_k8s.parts import ObjectStore
 from lapa_k8s.rendering.paths import HOME, SCRATCH
-from lapa_k8s.spec import ONE_PROCESS_STAGES, TRAINING_STAGES, JobSpec
+from lapa_k8s.spec import ONE_PROCESS_STAGES, PEER_STAGES, TRAINING_STAGES, JobSpec
 
 S3_KEYS = {"AWS_ACCESS_KEY_ID": True, "AWS_SECRET_ACCESS_KEY": True, "AWS_SESSION_TOKEN": False}
 """Variables from the storage Secret, and whether it must have them."""
@@ -24,6 +24,7 @@ def environment(spec: JobSpec) -> list[Manifest]:
         **(_launcher(spec) if spec.stage not in ONE_PROCESS_STAGES else {}),
         "LAPA_IMAGE": spec.images.train,  # what a stage tells of itself
         **({"LAPA_METRICS_PORT": str(METRICS_PORT)} if spec.stage in TRAINING_STAGES else {}),
+        **({"LAPA_INGEST_NODES": str(spec.nodes)} if spec.stage in PEER_STAGES else {}),
         **_network(spec),
         **spec.environment,
     }

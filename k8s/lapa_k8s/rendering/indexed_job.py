@@ -29,8 +29,8 @@ def indexed_job(spec: JobSpec) -> Manifest:
         "metadata": job_metadata(spec),
         "spec": {
             "completionMode": "Indexed",  # pods have the stable host name `<job>-0`
-            "completions": 1,
-            "parallelism": 1,
+            "completions": spec.nodes,
+            "parallelism": spec.nodes,
             "backoffLimit": spec.restarts.retries,
             "podFailurePolicy": {"rules": _failure_rules()},
             "ttlSecondsAfterFinished": spec.restarts.keep_seconds,

@@ -93,6 +93,7 @@ def _instruction_rule(rule: InstructionRule, folder: str) -> Callable[[str], str
         case ConstantInstruction():
             return _Constant(rule.text)
         case FileNameInstructions():
+            _check_pattern(rule.pattern)
             return partial(_instruction_in_name, rule.pattern)
         case SidecarInstructions():
             return _Sidecar(_read_sidecar(files.join(folder, rule.file)), rule.file)
@@ -126,15 +127,20 @@ class _Sidecar:
             )  # fmt: skip
 
 
-def _instruction_in_name(pattern: str, name: str) -> str:
+def _check_pattern(pattern: str) -> None:
     try:
-        found = re.match(pattern, PurePosixPath(name).stem)
-        text = found.group("instruction") if found else ""
-    except (re.error, IndexError) as error:
+        has_group, why = "instruction" in re.compile(pattern).groupindex, "it has no such group"
+    except re.error as error:
+        has_group, why = False, str(error)
+    if not has_group:
         raise ConfigError(
-            f"instructions.pattern={pattern!r} is not a regular expression with a group named `instruction`: {error}."
-        ) from error
-    return re.sub(r"[\s_-]+", " ", text or "").strip()
+            f"instructions.pattern={pattern!r} is not a regular expression with a group named `instruction`: {why}."
+        )
+
+
+def _instruction_in_name(pattern: str, name: str) -> str:
+    found = re.match(pattern, PurePosixPath(name).stem)
+    return re.sub(r"[\s_-]+", " ", (found.group("instruction") or "") if found else "").strip()
 
 
 def _read_sidecar(url: str) -> Mapping[str, str]:

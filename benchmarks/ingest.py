@@ -1,0 +1,206 @@
+"""What ingest costs: beside ffmpeg doing the same work, and in memory over a bucket of many clips.
+
+    python benchmarks/ingest.py speed [--clips 12] [--frames 150] [--rounds 3] [--out FILE]
+    python benchmarks/ingest.py memory [--clips 100000] [--out FILE]
+
+`speed` transcodes the same H.264 clips (640x480, 25 fps) to 256x256, one thread each: with ffmpeg (the one on the PATH,
+or imageio-ffmpeg's) with the encoder settings that ingest has, and with ingest, with and without looking for what is
+wrong with a clip. ffmpeg scales in YUV; ingest turns frames into RGB and back, measures them, hashes and indexes. CPU
+seconds count all threads and, of ffmpeg, its processes; on a busy machine they are what to compare.
+
+`memory` puts many tiny clips into a bucket of a SeaweedFS server on this machine (dev extra), in folders of 1,000,
+ingests them, and tells the largest resident memory of the process that plans, and of its worker, as the work goes on.
+"""
+
+import argparse
+import json
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import fsspec
+import numpy as np
+import psutil
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from lapa.config.data import IngestConfig, VideoEncoding, VideoFolderSource
+from lapa.config.quality import QualityConfig
+from lapa.data.ingest import ingest
+from lapa.data.video import encode_mp4
+
+OFF = QualityConfig(static="off", black="off", shaky="off", cuts="off", duplicates="off")
+SIZE, FPS = 256, 25
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["speed", "memory"])
+    parser.add_argument("--clips", type=int)
+    parser.add_argument("--frames", type=int, default=150)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="lapa-ingest-benchmark-") as folder:
+        if options.what == "speed":
+            result = measure_speed(Path(folder), options.clips or 12, options.frames, options.rounds)
+        else:
+            result = measure_memory(Path(folder), options.clips or 100_000)
+    text = json.dumps({"machine": f"{platform.machine()}, {psutil.cpu_count()} cores", **result}, indent=2)
+    if options.out is not None:
+        options.out.write_text(text + "\n")
+    else:
+        sys.stdout.write(text + "\n")
+
+
+def measure_speed(folder: Path, clips: int, frames: int, rounds: int) -> dict[str, Any]:
+    """CPU seconds and frames per CPU second of each way, the best of the rounds; ingest's share of ffmpeg's speed."""
+    source = folder / "source"
+    source.mkdir()
+    for number in range(clips):
+        (source / f"{number:04d}.mp4").write_bytes(_camera_clip(number, frames))
+    ways: dict[str, Callable[[Path], None]] = {
+        "ffmpeg": lambda target: _with_ffmpeg(source, target),
+        "ingest": lambda target: _with_ingest(source, target, QualityConfig()),
+        "ingest-quality-off": lambda target: _with_ingest(source, target, OFF),
+    }
+    _with_ingest(source, folder / "warm-up", QualityConfig())  # imports, and the encoder's tables
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds):
+        for name, way in ways.items():
+            before = _cpu_seconds()
+            way(folder / f"{name}-{number}")
+            found[name].append(_cpu_seconds() - before)
+    total = clips * frames
+    speeds = {name: total / min(seconds) for name, seconds in found.items()}
+    return {
+        "frames": total,
+        "cpu_seconds": {name: [round(second, 3) for second in seconds] for name, seconds in found.items()},
+        "frames_per_cpu_second": {name: round(speed, 1) for name, speed in speeds.items()},
+        "share_of_ffmpeg": {name: round(speed / speeds["ffmpeg"], 3) for name, speed in speeds.items()},
+    }
+
+
+def _camera_clip(seed: int, frames: int) -> bytes:
+    """A textured scene under a slow pan, with a hand-sized square that moves: about as hard to code as a real one."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 255, (60, 90, 3), dtype=np.uint8)
+    ground = cv2.resize(small, (900, 600), interpolation=cv2.INTER_CUBIC)
+
+    def picture(t: int) -> np.ndarray:
+        left, top = t % 200, t // 3 % 100
+        frame = ground[top : top + 480, left : left + 640].copy()
+        at = 40 + 3 * t % 400
+        frame[180:300, at : at + 120] = (220, 60, 30)
+        return frame
+
+    return encode_mp4((picture(t) for t in range(frames)), FPS, VideoEncoding(crf=20))
+
+
+def _with_ffmpeg(source: Path, target: Path) -> None:
+    target.mkdir()
+    program = _ffmpeg()
+    scale = f"crop='min(iw,ih)':'min(iw,ih)',scale={SIZE}:{SIZE}:flags=area"
+    settings = ["-preset", "veryfast", "-crf", "18", "-g", str(FPS), "-bf", "0", "-x264-params", "mbtree=0:threads=1"]
+    for clip in sorted(source.iterdir()):
+        command = [
+            program, "-v", "error", "-threads", "1", "-i", str(clip), "-vf", scale, "-filter_threads", "1",
+            "-c:v", "libx264", *settings, "-pix_fmt", "yuv420p", "-threads", "1", str(target / clip.name),
+        ]  # fmt: skip
+        subprocess.run(command, check=True)
+
+
+def _ffmpeg() -> str:
+    if (found := shutil.which("ffmpeg")) is not None:
+        return found
+    import imageio_ffmpeg
+
+    return str(imageio_ffmpeg.get_ffmpeg_exe())
+
+
+def _with_ingest(source: Path, target: Path, quality: QualityConfig) -> None:
+    config = IngestConfig(source=VideoFolderSource(url=str(source)), image_size=SIZE, workers=1, quality=quality)
+    ingest(config, str(target))
+
+
+def _cpu_seconds() -> float:
+    """Of this process and of those that it has waited for."""
+    own, others = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime
+
+
+def measure_memory(folder: Path, clips: int) -> dict[str, Any]:
+    """Resident MiB over the work, at ten places and at the end."""
+    from tests.s3_server import running_s3
+
+    with running_s3(folder / "s3") as server:
+        bucket = server.new_bucket("many")
+        started = time.monotonic()
+        _fill(bucket, clips)
+        filled = time.monotonic() - started
+        config = IngestConfig(
+            source=VideoFolderSource(url=f"{bucket}/raw"), image_size=16, workers=2, episodes_per_shard=500
+        )
+        seen: list[dict[str, float]] = []
+
+        def progress(done: int, total: int, message: str) -> None:
+            if total and done * 10 // total >= len(seen):
+                seen.append({"done": done / total, **_resident()})
+
+        started = time.monotonic()
+        report = ingest(config, f"{bucket}/dataset", progress=progress)
+        seconds = time.monotonic() - started
+        return {
+            "clips": clips,
+            "episodes": report.num_episodes,
+            "fill_seconds": round(filled, 1),
+            "ingest_seconds": round(seconds, 1),
+            "resident_mib": [*seen, {"done": 1.0, **_resident()}],
+            "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        }
+
+
+def _fill(bucket: str, clips: int) -> None:
+    """Clips of two frames, many of which are alike; each name its own."""
+    bodies = [_tiny_clip(number) for number in range(min(clips, 256))]
+    fs = fsspec.filesystem("s3")
+    prefix = f"{bucket}/raw".removeprefix("s3://")
+
+    def put(start: int) -> None:
+        fs.pipe(
+            {
+                f"{prefix}/{start // 1000:04d}/clip-{number:07d}.mp4": bodies[number % len(bodies)]
+                for number in range(start, min(start + 1000, clips))
+            }
+        )
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(put, range(0, clips, 1000)))
+
+
+def _tiny_clip(seed: int) -> bytes:
+    frames = np.random.default_rng(seed).integers(0, 255, (2, 16, 16, 3), dtype=np.uint8)
+    return encode_mp4(iter(frames), 5, VideoEncoding())
+
+
+def _resident() -> dict[str, float]:
+    """Of the process that plans, and the largest of its workers."""
+    own = psutil.Process()
+    workers = [child for child in own.children() if "spawn_main" in " ".join(child.cmdline())]
+    largest = max((worker.memory_info().rss for worker in workers), default=0)
+    return {"planner_mib": round(own.memory_info().rss / 2**20, 1), "worker_mib": round(largest / 2**20, 1)}
+
+
+if __name__ == "__main__":
+    av.logging.set_level(av.logging.PANIC)
+    main()

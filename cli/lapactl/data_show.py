@@ -1,0 +1,18 @@
+"""`lapactl data show --html`: a dataset as one page for people."""
+
+from typing import TYPE_CHECKING
+
+from lapactl.output import Output
+
+if TYPE_CHECKING:
+    from lapa.data.dataset import Dataset
+
+
+def write_page(out: Output, dataset: "Dataset", url: str) -> None:
+    """Write the page to a file of this machine or of a store."""
+    from lapa import files
+    from lapa.report.dataset_page import build_dataset_page
+
+    page = build_dataset_page(dataset).encode()
+    files.write_bytes(url, page)
+    out.record({"dataset": dataset.url, "page": url, "bytes": len(page)})
