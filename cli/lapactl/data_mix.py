@@ -45,7 +45,8 @@ def mix(
     rows = effective_samples(found.dataset, found.members, found.stages)
     clash = action_clash(found.members)
     if out.is_json:
-        out.json({"datasets": [asdict(row) | {"actions": _plain(row.actions)} for row in rows], "action_clash": clash})
+        datasets = [asdict(row) | {"actions": _plain(row.actions)} for row in rows]
+        out.json({"datasets": datasets, "action_clash": clash, "problem": found.problem})
         return
     stages = [stage for stage, draws in found.stages.items() if draws.samples]
     shown = [
@@ -67,7 +68,9 @@ def mix(
         out.say(f"{stage} draws {found.stages[stage].samples} samples")
     for remark in remarks(rows):
         out.warn(remark)
-    if clash is not None:
+    if found.problem is not None:
+        out.warn(f"the run will refuse this: {found.problem}")
+    elif clash is not None:
         out.warn(f"{clash}: stages that learn actions refuse this mixture, laq and pretraining on codes do not mind")
 
 

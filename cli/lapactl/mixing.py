@@ -12,7 +12,8 @@ from lapa.config.stages import FinetuneConfig, LaqConfig, PretrainConfig
 from lapa.data.dataset import INFO_FILE, Dataset, joined
 from lapa.data.mixture import mixture_info
 from lapa.data.mixture_table import StageDraws
-from lapa.errors import ConfigError, DatasetNotFound
+from lapa.errors import ConfigError, DataError, DatasetNotFound
+from lapa.stages.agreement import check_agreement
 from lapa.stages.plan import NotMadeYet, dataset_url, datasets_of, part_urls
 
 VALIDATION_SHARE = 0.05
@@ -26,6 +27,8 @@ class OpenMixture:
     dataset: Dataset
     members: Mapping[str, Dataset]
     stages: Mapping[str, StageDraws]
+    problem: str | None = None
+    """Why the run would refuse it."""
 
 
 def open_mixture(
@@ -40,7 +43,8 @@ def open_mixture(
         return OpenMixture(dataset=dataset, members=_opened(dataset), stages={"training": draws})
     run = load_run(source, overrides)
     dataset = _of_run(run, role)
-    return OpenMixture(dataset=dataset, members=_opened(dataset), stages=_stages(run, role))
+    stages = _stages(run, role)
+    return OpenMixture(dataset=dataset, members=_opened(dataset), stages=stages, problem=_problem(run, role, dataset))
 
 
 def _of_run(run: RunConfig, role: str) -> Dataset:
@@ -53,6 +57,14 @@ def _of_run(run: RunConfig, role: str) -> Dataset:
     opened = {name: _open(url, f"{role}.datasets.{name}") for name, url in sorted(part_urls(run, config).items())}
     index, shard_urls = joined(list(opened.values()))
     return Dataset(url=dataset_url(run, config), info=mixture_info(config, opened), index=index, shard_urls=shard_urls)
+
+
+def _problem(run: RunConfig, role: str, dataset: Dataset) -> str | None:
+    try:
+        check_agreement(run, {role: dataset})
+    except DataError as error:
+        return str(error)
+    return None
 
 
 def _open(url: str, what: str) -> Dataset:

@@ -34,6 +34,13 @@ class DimensionConvention(Config):
     def is_gripper(self) -> bool:
         return self.open is not None
 
+    @property
+    def in_words(self) -> str:
+        """`rad, absolute, joint`; empty where nothing is known."""
+        known = [word for word in (self.unit, self.mode, self.frame) if word != "unknown"]
+        polarity = [f"opens at {self.open:g}", f"closes at {self.closed:g}"] if self.is_gripper else []
+        return ", ".join([*known, *polarity])
+
     @model_validator(mode="after")
     def _polarity_is_whole(self) -> Self:
         if (self.open is None) != (self.closed is None):

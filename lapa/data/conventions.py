@@ -9,15 +9,15 @@ from lapa.data.dataset import DatasetInfo
 from lapa.data.readers.base import KnowsConventions, SourceReader
 from lapa.errors import ConfigError
 
-_LARGEST: dict[tuple[str, str], tuple[float, float, str]] = {
-    ("normalized", ""): (-1, 1, "is within [-1, 1]"),
-    ("quaternion", ""): (-1, 1, "is within [-1, 1]"),
-    ("share", ""): (0, 1, "is within [0, 1]"),
-    ("rad", ""): (-4 * math.pi, 4 * math.pi, "is at most two turns; are these degrees?"),
-    ("m", "delta"): (-1, 1, "moves at most a metre in a timestep; are these millimetres?"),
-    ("m", ""): (-10, 10, "is at most ten metres away; are these millimetres?"),
+_LIMITS: dict[tuple[str, str], tuple[float, float, str]] = {
+    ("normalized", ""): (-1, 1, ""),
+    ("quaternion", ""): (-1, 1, ""),
+    ("share", ""): (0, 1, ""),
+    ("rad", ""): (-4 * math.pi, 4 * math.pi, " Are these degrees?"),
+    ("m", "delta"): (-1, 1, " Are these millimetres?"),
+    ("m", ""): (-10, 10, " Are these millimetres?"),
 }
-"""By unit, and mode where that narrows it: between which numbers 98 of 100 must lie."""
+"""By unit, and mode where that narrows it: between which numbers 98 of 100 must lie, and what may be wrong."""
 _SLACK = 0.02
 """Of a range: sensors and rounding overshoot."""
 
@@ -100,16 +100,18 @@ def _check_range(dimension: DimensionConvention, place: int, info: DatasetInfo) 
     """1st and 99th percentile: a single wild number is the recording's fault, not the declaration's."""
     assert info.actions is not None, "a dataset with action dimensions has their statistics"
     low, high = info.actions.q01[place], info.actions.q99[place]
-    limits = _LARGEST.get((dimension.unit, dimension.mode)) or _LARGEST.get((dimension.unit, ""))
+    limits = _LIMITS.get((dimension.unit, dimension.mode)) or _LIMITS.get((dimension.unit, ""))
     if dimension.open is not None and dimension.closed is not None:
-        ends = sorted((dimension.open, dimension.closed))
-        limits = (*ends, f"opens at {dimension.open:g} and closes at {dimension.closed:g}")
+        smallest, largest = sorted((dimension.open, dimension.closed))
+        limits = (smallest, largest, f" It opens at {dimension.open:g} and closes at {dimension.closed:g}.")
     if limits is None:
         return
-    slack = _SLACK * (limits[1] - limits[0])
-    if low < limits[0] - slack or high > limits[1] + slack:
+    smallest, largest, hint = limits
+    slack = _SLACK * (largest - smallest)
+    if low < smallest - slack or high > largest + slack:
         unit = "" if dimension.unit == "unknown" else f" in {dimension.unit}"
         raise ConfigError(
-            f"conventions.actions declares that {dimension.name}{unit} {limits[2]}; its recorded numbers go from "
-            f"{low:.4g} to {high:.4g} (1st to 99th percentile). Correct the declaration, or the recordings"
+            f"conventions.actions declares {dimension.name}{unit}, which lies between {smallest:.4g} and "
+            f"{largest:.4g}, and its recorded numbers go from {low:.4g} to {high:.4g} (1st to 99th percentile)."
+            f"{hint} Correct the declaration, or the recordings"
         )

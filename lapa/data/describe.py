@@ -5,6 +5,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from lapa.config.conventions import Conventions
 from lapa.data.dataset import ActionStatistics, Dataset
 
 
@@ -31,9 +32,17 @@ def describe_dataset(dataset: Dataset, *, instructions: int = 10) -> dict[str, A
         "licences": info.licences,
         "distinct_instructions": info.instructions,
         "instructions": dict(counted.most_common(instructions)),
-        "actions": _by_dimension(info.actions, info.action_names),
+        "control_hz": info.conventions.control_hz,
+        "cameras": list(info.conventions.cameras),
+        "actions": _with_meanings(_by_dimension(info.actions, info.action_names), info.conventions),
         "proprioception": _by_dimension(info.proprioception, ()),
     }
+
+
+def _with_meanings(rows: list[dict[str, Any]], conventions: Conventions) -> list[dict[str, Any]]:
+    if len(conventions.actions) != len(rows):
+        return rows
+    return [row | {"meaning": known.in_words} for row, known in zip(rows, conventions.actions, strict=True)]
 
 
 def _by_dimension(statistics: ActionStatistics | None, names: tuple[str, ...]) -> list[dict[str, Any]]:

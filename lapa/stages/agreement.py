@@ -17,12 +17,12 @@ from lapa.stages.plan import dataset_url, datasets_of, labels_robot
 logger = logging.getLogger(__name__)
 
 
-def check_agreement(run: RunConfig) -> None:
-    """Over the datasets of the run that are there already.
+def check_agreement(run: RunConfig, datasets: Mapping[str, Dataset] | None = None) -> None:
+    """Over the datasets of the run that are there already, or over `datasets`, by role.
 
     Raises LicenceForbids for a dataset that the run's `use` must not have, ConventionMismatch for what contradicts.
     """
-    opened = _opened(run)
+    opened = _opened(run) if datasets is None else datasets
     _check_licences(run, opened)
     _check_mixtures(run, opened)
     if "videos" in opened and "robot" in opened:

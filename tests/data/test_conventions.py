@@ -53,9 +53,15 @@ def test_what_a_lerobot_dataset_says_is_kept_and_what_is_declared_goes_before_it
     [
         (conventions(names=("a", "b")), r"2 dimensions \(a, b\) and an action of the source has 3"),
         (conventions(names=("joint_1", "joint_0", "joint_2")), "in another order"),
-        (conventions(unit="normalized"), r"joint_1 in normalized is within \[-1, 1\]; its recorded numbers go from 0"),
-        (conventions(unit="m", mode="delta"), "are these millimetres"),
-        (conventions(gripper=(3.0, 1.0)), "joint_2 opens at 3 and closes at 1; its recorded numbers go from 0 to 0"),
+        (
+            conventions(unit="normalized"),
+            r"joint_1 in normalized, which lies between -1 and 1, and its recorded numbers go from 0 to 5",
+        ),
+        (conventions(unit="m", mode="delta"), "Are these millimetres"),
+        (
+            conventions(gripper=(3.0, 1.0)),
+            r"joint_2, which lies between 1 and 3, .* from 0 to 0 .* It opens at 3 and closes at 1",
+        ),
         (Conventions(control_hz=5), r"control_hz is 5, and the source has 10 frames a second"),
         (Conventions(cameras=("wrist",)), "names wrist, and the frames come from observation.images.front"),
     ],
