@@ -4,12 +4,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from lapactl import data_mix
+from lapactl import data_mix, data_play, data_show
 from lapactl.options import OutputOption, SetOption
 from lapactl.output import Output, OutputFormat
 
 app = typer.Typer(help="Make datasets and look into them.", no_args_is_help=True, rich_markup_mode=None)
 data_mix.register(app)
+data_play.register(app)
 
 
 @app.command(epilog="Example: lapactl data ingest videos/ work/datasets/mine --set image_size=128")
@@ -57,8 +58,12 @@ def ingest(
         report = ingest_source(settings, target, progress=progress)
     for problem in [*report.failed, *report.skipped]:
         out.warn(f"left out {problem.source}: {problem.reason}")
-    numbers = report.model_dump(mode="json", exclude={"failed", "skipped"})
-    out.record({"dataset": target, **numbers, "failed": len(report.failed), "skipped": len(report.skipped)})
+    numbers = report.model_dump(mode="json", exclude={"failed", "skipped", "quality"})
+    counts = {kind: found.model_dump(exclude={"examples"}) for kind, found in report.quality.items()}
+    left_out = {"failed": len(report.failed), "skipped": len(report.skipped)}
+    out.record({"dataset": target, **numbers, **left_out, **({"quality": counts} if out.is_json else {})})
+    for kind, number in counts.items():
+        out.warn(f"{kind}: {', '.join(f'{count} {done}' for done, count in number.items() if count)}")
     out.hint(f"see what is inside with `lapactl data show {target}`")
 
 
@@ -66,14 +71,21 @@ def ingest(
 def show(
     url: Annotated[str, typer.Argument(metavar="DATASET", help="Folder or URL of a dataset.")],
     episodes: Annotated[int, typer.Option("--episodes", min=0, help="Also list this many episodes.")] = 0,
+    html: Annotated[
+        str | None,
+        typer.Option("--html", metavar="FILE", help="Write one page to FILE: pictures, histograms, licences, quality."),
+    ] = None,
     output: OutputOption = OutputFormat.TEXT,
 ) -> None:
-    """Show what a dataset holds."""
+    """Show what a dataset holds, here or as a page."""
     from lapa.data.dataset import Dataset
     from lapa.data.describe import describe_dataset
 
     dataset = Dataset.open(url)
     out = Output(output)
+    if html is not None:
+        data_show.write_page(out, dataset, html)
+        return
     rows = dataset.index.slice(0, episodes).to_pylist()
     described = describe_dataset(dataset)
     if out.is_json:
