@@ -5,14 +5,14 @@
 TORCH ?= torch==2.13.0
 UV ?= uv==0.13.9
 PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3.12) $(shell command -v python3))
-PYTEST_ARGS ?= -n auto --dist loadfile --durations=20 --durations-min=5
+PYTEST_ARGS ?= -n auto --dist loadfile
 
 # Images: what builds them, and more words for it (`--build-arg`, `--secret`; docs/guide-images.md).
 CONTAINER ?= $(firstword $(shell command -v podman) $(shell command -v docker))
 IMAGE_ARGS ?=
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 REVISION = $(shell git describe --always --abbrev=40 --exclude '*' --dirty)
-BUILD_IMAGE_COMMAND = $(CONTAINER) build --file docker/train.Dockerfile --build-arg TORCH="$(TORCH)" \
+BUILD_IMAGE_COMMAND = $(CONTAINER) build --build-arg TORCH="$(TORCH)" \
 	--build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION)
 # Its CUDA is that of torch's own build; its Ubuntu brings Python 3.12.
 GPU_BUILD_IMAGE ?= nvidia/cuda:13.0.2-devel-ubuntu24.04
@@ -22,10 +22,11 @@ BIN := .venv/bin
 STAMP := .venv/.setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart docs test lint test-long test-cluster test-images test-pods lock image-gpu image-cpu
+.PHONY: help setup quickstart docs test lint test-long test-cluster test-images test-pods lock image-gpu image-cpu \
+	image-serve-gpu image-serve-cpu
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
 
 setup: $(STAMP) ## Create .venv with every locked dependency (minutes; again only when the lock changed)
 
@@ -70,15 +71,22 @@ lock: ## Resolve requirements.lock anew from pyproject.toml
 	./scripts/lock "$(firstword $(TORCH))"
 
 image-gpu: ## Build lapa-train:VERSION for clusters with GPUs
-	$(BUILD_IMAGE_COMMAND) --tag lapa-train:$(VERSION) \
+	$(BUILD_IMAGE_COMMAND) --file docker/train.Dockerfile --tag lapa-train:$(VERSION) \
 		--build-arg BASE_IMAGE=$(GPU_IMAGE) --build-arg BUILD_IMAGE=$(GPU_BUILD_IMAGE) \
 		--build-arg DS_ACCELERATOR=cuda --build-arg DEEPSPEED_OPS=FUSED_ADAM \
 		--build-arg SYSTEM_PACKAGES="libibverbs1 ibverbs-providers librdmacm1" $(IMAGE_ARGS) .
 
 image-cpu: ## Build lapa-train:VERSION-cpu for development; TORCH names the CPU build
-	$(BUILD_IMAGE_COMMAND) --tag lapa-train:$(VERSION)-cpu $(IMAGE_ARGS) .
+	$(BUILD_IMAGE_COMMAND) --file docker/train.Dockerfile --tag lapa-train:$(VERSION)-cpu $(IMAGE_ARGS) .
 
-test-images: setup ## Build the CPU image and train in it (podman, root, network; many minutes)
+image-serve-gpu: ## Build lapa-serve:VERSION, the policy server, for machines with GPUs
+	$(BUILD_IMAGE_COMMAND) --file docker/serve.Dockerfile --tag lapa-serve:$(VERSION) \
+		--build-arg BASE_IMAGE=$(GPU_IMAGE) $(IMAGE_ARGS) .
+
+image-serve-cpu: ## Build lapa-serve:VERSION-cpu, the policy server, for machines without one; TORCH as for image-cpu
+	$(BUILD_IMAGE_COMMAND) --file docker/serve.Dockerfile --tag lapa-serve:$(VERSION)-cpu $(IMAGE_ARGS) .
+
+test-images: setup ## Build the CPU images, train and serve in them (podman, root, network; many minutes)
 	$(BIN)/python -m pytest -m images
 
 test-pods: setup ## Train in real pods of a node started here (root, cgroups v1, network; many minutes)

@@ -86,8 +86,9 @@ def test_torch_has_no_second_pin(dockerfile):
     assert not re.search(r"torch\s*==", dockerfile.read_text())
 
 
-def test_the_image_runs_as_the_user_and_in_the_folders_of_the_manifests():
-    text = (ROOT / "docker" / "train.Dockerfile").read_text()
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
+def test_the_image_runs_as_the_user_and_in_the_folders_of_the_manifests(dockerfile):
+    text = dockerfile.read_text()
     ids = Security()
     assert f"USER {ids.user}:{ids.group}\n" in text
     assert f"HOME={HOME} " in text and f"--group={ids.group} {SCRATCH}\n" in text

@@ -11,7 +11,8 @@ from pathlib import Path
 BASE_VARIABLE = "LAPA_BASE_IMAGE"
 """Names the base image, e.g. debian:bookworm-slim; without it one is made by debootstrap, which needs root."""
 IMAGE_VARIABLE = "LAPA_TRAIN_IMAGE"
-"""Names an image that is built already, to test that one."""
+SERVE_VARIABLE = "LAPA_SERVE_IMAGE"
+"""Name images that are built already, to test those."""
 OWN_BASE = "localhost/lapa-test-base:bookworm"
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 SETTINGS = """[containers]
@@ -82,15 +83,22 @@ class Podman:
 
 def train_image(podman: Podman) -> str:
     """The CPU image, by `make image-cpu`; what earlier builds left is used again."""
-    if named := os.environ.get(IMAGE_VARIABLE):
-        return named
+    return os.environ.get(IMAGE_VARIABLE) or _made(podman, "image-cpu", f"lapa-train:{project_version()}-cpu")
+
+
+def serve_image(podman: Podman) -> str:
+    """The policy server's, by `make image-serve-cpu`."""
+    return os.environ.get(SERVE_VARIABLE) or _made(podman, "image-serve-cpu", f"lapa-serve:{project_version()}-cpu")
+
+
+def _made(podman: Podman, target: str, tag: str) -> str:
     words = " ".join(podman.build_arguments())
     built = subprocess.run(
-        ["make", "image-cpu", "CONTAINER=podman", f"IMAGE_ARGS={words}"],
+        ["make", target, "CONTAINER=podman", f"IMAGE_ARGS={words}"],
         cwd=ROOT, env=podman.environment, capture_output=True, text=True, check=False, timeout=BUILD_SECONDS,
     )  # fmt: skip
     assert built.returncode == 0, built.stdout[-5000:] + built.stderr[-5000:]
-    return f"lapa-train:{project_version()}-cpu"
+    return tag
 
 
 def project_version() -> str:
