@@ -5,7 +5,7 @@
 TORCH ?= torch==2.13.0
 UV ?= uv==0.13.9
 PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3.12) $(shell command -v python3))
-PYTEST_ARGS ?= -n auto --dist loadfile
+PYTEST_ARGS ?= -n auto --dist loadfile --durations=20 --durations-min=5
 
 # Images: what builds them, and more words for it (`--build-arg`, `--secret`; docs/guide-images.md).
 CONTAINER ?= $(firstword $(shell command -v podman) $(shell command -v docker))
