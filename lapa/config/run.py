@@ -15,6 +15,7 @@ from lapa.config.data import (
     parts_of,
 )
 from lapa.config.licences import licence_problem
+from lapa.config.profile import ProfileConfig
 from lapa.config.reads import ReadConfig
 from lapa.config.stages import (
     EvaluateConfig,
@@ -65,6 +66,7 @@ class RunConfig(Config):
     reads: ReadConfig = runtime(ReadConfig())
     engine: EngineConfig = runtime(TorchEngineConfig())
     tracking: TrackingConfig = runtime(TrackingConfig())
+    profile: ProfileConfig = runtime(ProfileConfig())
     log_level: Literal["debug", "info", "warning"] = runtime("info")
 
     @model_validator(mode="after")

@@ -44,6 +44,8 @@ class Stage:
     tracker: Tracker
     rank: int
     started: float = field(default_factory=time.time)
+    remarks: list[str] = field(default_factory=list)
+    """Said in the result after the stage's own verdicts."""
 
     @property
     def is_main(self) -> bool:
@@ -64,6 +66,7 @@ class Stage:
         """Write the stage's result: from here on it is complete."""
         if not self.is_main:
             return
+        messages = [*messages, *self.remarks]
         for message in messages:
             logger.info("stage=%s verdict=%r", self.name, message)
         write_result(

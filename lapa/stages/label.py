@@ -20,8 +20,10 @@ from lapa.data.stream import shard_episodes
 from lapa.data.windows import episode_windows
 from lapa.stages.context import Stage, open_stage
 from lapa.stages.labellers import Labeller, load_labeller
+from lapa.stages.profiled import profiled
 from lapa.stages.results import Artifact
 from lapa.training.distributed import Launch
+from lapa.training.profiling import phase
 
 logger = logging.getLogger(__name__)
 
@@ -86,9 +88,13 @@ def _label_shards(stage: Stage, dataset: Dataset, labeller: Labeller, writer: La
         shared = shards_to_label(writer, dataset, claims, rank=launch.rank, world_size=launch.world_size)
         # Closed at once where labelling fails or is stopped, so that the shard is free for others.
         shards = stack.enter_context(closing(shared))
+        profilers = stack.enter_context(profiled(stage, _device(stage.run)))
         for done, (shard, left) in enumerate(shards, start=1):
             episodes = list(_shard_labels(stage.run, dataset, shard, labeller))
-            writer.write_shard(shard, episodes)
+            with phase("writing"):
+                writer.write_shard(shard, episodes)
+            for profiler in profilers:
+                profiler.after_update(done)
             pairs_done += sum(map(len, episodes))
             seconds = max(time.monotonic() - started, 1e-9)
             pairs = f"{pairs_done / seconds:.0f} pairs/s"
@@ -100,6 +106,14 @@ def _label_shards(stage: Stage, dataset: Dataset, labeller: Labeller, writer: La
 def _shard_labels(run: RunConfig, dataset: Dataset, shard: int, labeller: Labeller) -> Iterator[AnyLabels]:
     names = dataset.index.column("episode")
     windows = episode_windows(dataset, run.laq.window_seconds)
-    for row, frames in shard_episodes(dataset, shard):
-        window = int(windows[row])
-        yield labeller.label(names[row].as_py(), frames, window=window, batch_size=run.label.batch_size)
+    shard_videos = shard_episodes(dataset, shard)
+    while True:
+        with phase("data"):
+            found = next(shard_videos, None)
+        if found is None:
+            return
+        row, frames = found
+        with phase("forward"):
+            name, window = names[row].as_py(), int(windows[row])
+            labels = labeller.label(name, frames, window=window, batch_size=run.label.batch_size)
+        yield labels

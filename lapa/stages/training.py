@@ -14,6 +14,7 @@ from lapa.data.dataset import Dataset
 from lapa.data.stream import SampleSpec, training_batches, validation_batches
 from lapa.models.storage import model_digest
 from lapa.stages.context import Stage
+from lapa.stages.profiled import profiled
 from lapa.stages.results import Artifact
 from lapa.training.checkpoints import Checkpoints
 from lapa.training.engine import Engine, build_engine
@@ -45,8 +46,9 @@ def train(
                 resolved_run=run.model_dump(mode="json"),
             )
             streams = Streams(dataset=dataset, spec=spec, stream=stream, config=config, engine=engine, seed=run.seed)
-            hooks = [*_hooks(stage), *watchers]
-            result = fit(task, engine, streams.batches, streams.held_out, config, checkpoints, hooks, seed=run.seed)
+            with profiled(stage, engine.device) as profilers:
+                hooks = [*profilers, *_hooks(stage), *watchers]
+                result = fit(task, engine, streams.batches, streams.held_out, config, checkpoints, hooks, seed=run.seed)
             return result, _keep_model(stage, checkpoints)
         finally:
             engine.close()

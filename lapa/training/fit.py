@@ -16,6 +16,7 @@ from lapa.models.randomness import drawing_for_samples
 from lapa.training.checkpoints import Checkpoints
 from lapa.training.engine import Engine
 from lapa.training.hooks import Hook, Hooks, StepReport
+from lapa.training.profiling import phase
 from lapa.training.seeding import mix
 from lapa.training.signals import Interrupted, StopSignals
 from lapa.training.task import Task
@@ -66,9 +67,11 @@ def fit(
             told.after_update(engine.step)
             done = engine.step >= config.steps
             if done or engine.step % config.log_every == 0:
-                told.after_step(watch.report())
+                with phase("logging"):
+                    told.after_step(watch.report())
             if done or engine.step % config.validate_every == 0:
-                result = validate(task, engine, validation, told, seed=seed, done=done)
+                with phase("validation"):
+                    result = validate(task, engine, validation, told, seed=seed, done=done)
             interrupted, save, is_busy, has_failed = engine.any_of(
                 signals.received is not None,
                 engine.rank == 0 and checkpoints.is_due(engine.step, config),
@@ -79,7 +82,8 @@ def fit(
                 watch.check_finite()
                 # Who is asked to go needs no model folder to go on from, and has little time.
                 with_model = result is not None or not interrupted
-                checkpoints.save(engine, task, finished=vars(result) if result else None, with_model=with_model)
+                with phase("checkpoint"):
+                    checkpoints.save(engine, task, finished=vars(result) if result else None, with_model=with_model)
             if result or interrupted:
                 checkpoints.flush(engine)
             tell_of_checkpoints(checkpoints, told)
@@ -134,8 +138,10 @@ def update(task: Task, engine: Engine, stream: Iterator[Batch], watch: "Watch", 
     """One optimizer update with the next batch."""
     batch = watch.wait_for(stream)
     losses = accumulate(task, engine, batch, watch.config.micro_batch_size, seed=mix(seed, engine.step))
-    gradient_norm = engine.update()
-    watch.note(batch, losses, gradient_norm, task.after_update(engine))
+    with phase("optimizer"):
+        gradient_norm = engine.update()
+        numbers = task.after_update(engine)
+    watch.note(batch, losses, gradient_norm, numbers)
 
 
 def accumulate(
@@ -154,8 +160,12 @@ def accumulate(
     for number, (piece, share) in enumerate(zip(pieces, shares, strict=True), start=1):
         torch.manual_seed(mix(seed, "piece", first))
         with drawing_for_samples(mix(seed, "samples"), first=first, total=total):
-            losses = task.losses(engine, piece.to(engine.device))
-            engine.backward(losses["total"] * share, last=number == len(pieces))
+            with phase("to device"):
+                piece = piece.to(engine.device)
+            with phase("forward"):
+                losses = task.losses(engine, piece)
+            with phase("backward"):
+                engine.backward(losses["total"] * share, last=number == len(pieces))
         first += piece.size
         for name, loss in losses.items():
             sums[name] = sums.get(name, 0) + loss.detach() * share
@@ -240,7 +250,8 @@ class Watch:
 
     def wait_for(self, stream: Iterator[Batch]) -> Batch:
         before = time.monotonic()
-        batch = next(stream)
+        with phase("data"):
+            batch = next(stream)
         self.waited += time.monotonic() - before
         return batch
 
