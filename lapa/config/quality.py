@@ -31,8 +31,8 @@ class QualityConfig(Config):
     min_seconds: float = Field(0.0, ge=0)
     """Shorter episodes are skipped, as those below `min_frames` are."""
     static_change: float = Field(8.0, gt=0)
-    """Largest change of a 64th of the picture's side that still counts as none, in grey levels of 0 to 255: noise and
-    compression stay below."""
+    """Largest change of a 64th of the picture's side that still counts as none, in levels of a colour, 0 to 255: noise
+    and compression stay below."""
     black_level: float = Field(16.0, gt=0)
     """A frame whose mean is below is black, in grey levels."""
     black_share: float = Field(0.8, gt=0, le=1)
@@ -45,8 +45,8 @@ class QualityConfig(Config):
     """A cut changes the picture this many times as much as the frames around it do."""
     duplicate_bits: int = Field(12, ge=0, le=15)
     """Of the 256 bits of a clip's perceptual hash, how many may differ between duplicates."""
-    duplicate_change: float = Field(10.0, gt=0)
-    """Largest difference of a 16th of the picture's side between duplicates, in grey levels."""
+    duplicate_change: float = Field(20.0, gt=0)
+    """Largest difference of a 16th of the picture's side between duplicates, in levels of a colour, 0 to 255."""
 
     @property
     def is_off(self) -> bool:

@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from lapa.config.conventions import Conventions
@@ -28,6 +29,8 @@ def describe_dataset(dataset: Dataset, *, instructions: int = 10) -> dict[str, A
         "shards": info.num_shards,
         "bytes": stored,
         "frames_per_episode": pc.min_max(index["num_frames"]).as_py(),
+        "motion": _motion(index["motion"]),
+        "tags": dict(sorted(Counter(tag for tags in index["tags"].to_pylist() for tag in tags or ()).items())),
         "embodiments": info.embodiments,
         "licences": info.licences,
         "distinct_instructions": info.instructions,
@@ -43,6 +46,15 @@ def _with_meanings(rows: list[dict[str, Any]], conventions: Conventions) -> list
     if len(conventions.actions) != len(rows):
         return rows
     return [row | {"meaning": known.in_words} for row, known in zip(rows, conventions.actions, strict=True)]
+
+
+def _motion(column: pa.ChunkedArray) -> dict[str, float]:
+    """Mean change from one frame to the next over the episodes, of 255 levels; empty where it was not measured."""
+    known = column.drop_null()
+    if not len(known):
+        return {}
+    low, middle, high = pc.quantile(known, q=[0.1, 0.5, 0.9]).to_pylist()
+    return {"p10": round(low, 3), "median": round(middle, 3), "p90": round(high, 3)}
 
 
 def _by_dimension(statistics: ActionStatistics | None, names: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -58,9 +58,9 @@ class Measures:
     frames: int
     black_frames: int
     largest_change: float
-    """Of any cell of a thumbnail, against the first frame; in grey levels."""
+    """Of any cell of a thumbnail, against the first frame; in levels of a colour, 0 to 255."""
     motion: float
-    """Mean change from one frame to the next, in grey levels."""
+    """Mean change from one frame to the next, in levels of a colour."""
     shake: float
     """Root mean square of the change of the picture's shift from frame to frame, as a share of its side."""
 
@@ -74,7 +74,7 @@ class Seen:
     """Of its beginning, middle and end."""
     hash: bytes
     """Perceptual: 32 bytes that change little when a clip is encoded anew or scaled."""
-    twin_thumbs: UInt8[np.ndarray, "4 y x"]
+    twin_thumbs: UInt8[np.ndarray, "4 y x 3"]
     """What a suspected duplicate is compared by."""
 
 
@@ -86,8 +86,9 @@ class ClipMeter:
         self._stride = 1
         self._frames = self._black = 0
         self._change = self._motion = 0.0
-        self._first: np.ndarray | None = None
-        self._last: np.ndarray | None = None
+        self._first: Thumb | None = None
+        self._last: tuple[Thumb, np.ndarray] | None = None
+        """In colour, and in grey."""
         self._shift: np.ndarray | None = None
         self._jerks = 0.0
         self._window = cv2.createHanningWindow((SIDE, SIDE), cv2.CV_32F)
@@ -105,7 +106,7 @@ class ClipMeter:
             measures=self._measures(),
             thumbs=self._thumbs_at(0, 0.5, 1),
             hash=np.packbits(np.stack(bits)).tobytes(),
-            twin_thumbs=np.stack([_small_grey(thumb) for thumb in hashed]),
+            twin_thumbs=np.stack([_smaller(thumb) for thumb in hashed]),
         )
 
     def _measures(self) -> Measures:
@@ -127,13 +128,14 @@ class ClipMeter:
         grey = cv2.cvtColor(thumb, cv2.COLOR_RGB2GRAY).astype(np.float32)
         self._black += bool(grey.mean() < black_level)
         if self._first is None or self._last is None:
-            self._first = grey
+            self._first = thumb
         else:
-            self._change = max(self._change, float(np.abs(grey - self._first).max()))
-            change = np.abs(grey - self._last)
+            # In colour: what differs in hue alone moves, too.
+            self._change = max(self._change, float(cv2.absdiff(thumb, self._first).max()))
+            change = cv2.absdiff(thumb, self._last[0])
             self._motion += float(change.mean())
-            self._follow(self._last, grey, float((change > _CHANGED).mean()))
-        self._last = grey
+            self._follow(self._last[1], grey, float((change.max(axis=2) > _CHANGED).mean()))
+        self._last = thumb, grey
         self._frames += 1
 
     def _follow(self, before: np.ndarray, now: np.ndarray, changed: float) -> None:
@@ -171,7 +173,7 @@ def judge(measures: Measures, cuts: int, config: QualityConfig) -> list[Finding]
     if config.black != "off" and black >= config.black_share:
         found.append(Finding(kind="black", action=config.black, reason=f"{black:.0%} of its frames are black"))
     elif config.static != "off" and measures.frames > 1 and measures.largest_change <= config.static_change:
-        reason = f"nothing changes by more than {measures.largest_change:.1f} grey levels"
+        reason = f"nothing changes by more than {measures.largest_change:.0f} of 255 levels"
         found.append(Finding(kind="static", action=config.static, reason=reason))
     if config.shaky != "off" and measures.shake >= config.shake:
         reason = f"the camera jerks by {measures.shake:.1%} of the picture's side per frame"
@@ -189,6 +191,5 @@ def strip(thumbs: list[Thumb]) -> bytes:
     return buffer.getvalue()
 
 
-def _small_grey(thumb: Thumb) -> np.ndarray:
-    grey = cv2.cvtColor(thumb, cv2.COLOR_RGB2GRAY)
-    return cv2.resize(grey, (TWIN_SIDE, TWIN_SIDE), interpolation=cv2.INTER_AREA)
+def _smaller(thumb: Thumb) -> Thumb:
+    return cv2.resize(thumb, (TWIN_SIDE, TWIN_SIDE), interpolation=cv2.INTER_AREA)

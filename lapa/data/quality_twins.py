@@ -1,7 +1,7 @@
 """Near-duplicates in a dataset: clips of nearly the same pictures and length, however each was encoded.
 
 Perceptual hashes name suspects without comparing every pair; small thumbnails then decide, since episodes that one
-resting camera filmed have nearly the same hash however differently the robot moves. n clips.
+resting camera filmed have nearly the same hash however differently the robot moves. n clips, y x c pixels and channels.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ class Twin(NamedTuple):
 def find_twins(
     hashes: Sequence[bytes],
     seconds: Sequence[float],
-    thumbs_of: Callable[[int], UInt8[np.ndarray, "4 y x"]],
+    thumbs_of: Callable[[int], UInt8[np.ndarray, "4 y x c"]],
     config: QualityConfig,
 ) -> list[Twin]:
     """Each clip that repeats an earlier one, once, with the earliest that it repeats; in order."""

@@ -148,8 +148,8 @@ def _histograms(seconds: np.ndarray, fps: np.ndarray, motion: np.ndarray) -> lis
         Histogram(title="Frame rate", values=fps, x_name="frames per second", counted="episodes"),
     ]
     if np.isfinite(motion).any():
-        note = "Mean change of a thumbnail from one frame to the next, of 255 grey levels."
-        found.append(Histogram(title="Motion", values=motion, x_name="grey levels", counted="episodes", note=note))
+        note = "Mean change of a thumbnail from one frame to the next, of 255 levels of a colour."
+        found.append(Histogram(title="Motion", values=motion, x_name="levels", counted="episodes", note=note))
     return found
 
 

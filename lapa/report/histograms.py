@@ -31,7 +31,9 @@ def draw_histogram(histogram: Histogram) -> Markup:
         return Markup("")
     counts, edges = np.histogram(values, bins=_edges(values))
     axes = Axes(float(edges[0]), float(edges[-1]), 0.0, max(1.0, float(counts.max()) * 1.05))
-    bars = Markup("").join(_bar(axes, *edges[i : i + 2], int(counts[i])) for i in range(len(counts)) if counts[i])
+    bars = Markup("").join(
+        _bar(axes, float(edges[i]), float(edges[i + 1]), int(counts[i])) for i in range(len(counts)) if counts[i]
+    )
     return Markup(
         '<figure class="chart"><figcaption>{title}<span class="unit"> ({counted})</span></figcaption>'
         '<svg viewBox="0 0 {w} {h}" role="img" aria-label="{told}">{grid}{bars}</svg>{note}</figure>'

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from lapa.data.dataset import Dataset
+from lapa.data.video import probe
 from lapactl.ingesting import detect_kind, ingest_settings
 from tests.builders import make_dataset
 
@@ -58,6 +59,14 @@ def test_show_tells_what_a_dataset_holds(lapactl, lapactl_json, tmp_path):
     text = lapactl("data", "show", dataset.url, "--episodes", "1").stdout
     assert dataset.index["episode"][0].as_py() in text
     assert dataset.revision in text
+
+
+def test_show_writes_a_page_and_play_a_video(lapactl_json, tmp_path):
+    url = make_dataset(tmp_path / "dataset")
+    shown = lapactl_json("data", "show", url, "--html", tmp_path / "page.html")
+    assert (tmp_path / "page.html").stat().st_size == shown["bytes"] > 10_000
+    played = lapactl_json("data", "play", url, "0", "--to", tmp_path / "episode.mp4")
+    assert probe(tmp_path / "episode.mp4").num_frames == played["num_frames"]
 
 
 def test_show_says_where_no_dataset_is(lapactl, tmp_path):

@@ -97,6 +97,12 @@ def test_what_cannot_be_is_told_before_anything_is_sent(lapactl, fake_api, optio
     assert fake_api.objects == {}
 
 
+def test_an_ingest_of_a_pipeline_may_have_several_pods(lapactl):
+    result = lapactl("submit", "pipeline", "--nodes", "ingest=3", "--dry-run")
+    assert result.exit_code == 0, result.stderr
+    assert "LAPA_INGEST_NODES" in result.stdout and '"completions": 3' in result.stdout
+
+
 @pytest.mark.parametrize("options", [("--from", "laq"), ("--to", "laq"), ("--nodes", "laq=2")])
 def test_options_of_pipelines_are_refused_for_one_stage(lapactl, options: tuple[str, ...]):
     result = lapactl("submit", "laq", *options)

@@ -1,15 +1,18 @@
-"""Files changed at random: a reader says what is wrong, or reads what is left; it never crashes."""
+"""Files changed at random: a reader says what is wrong, or reads what is left; it never crashes, hangs, or takes
+memory that the files do not explain."""
 
 import importlib.util
 import json
 import random
+import resource
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from lapa.config.data import LeRobotSource, RldsSource, SourceConfig
+from lapa.config.data import LeRobotSource, RldsSource, SourceConfig, VideoFolderSource
 from lapa.config.sources import (
     Hdf5Source,
     LapaJsonSource,
@@ -27,6 +30,22 @@ from tests.data.sources import moving_square, write_lerobot, write_rlds, write_v
 
 CHANGES = 40
 """Per format; each seed is a damaged copy of its own."""
+MOST_SECONDS = 120.0
+"""For one damaged copy of a few kilobytes, on a busy machine; each takes milliseconds."""
+MOST_BYTES = 2**30
+"""That a format's damaged copies may add to the largest memory of this process."""
+
+
+def videos(folder: Path) -> SourceConfig:
+    for name in ("a.mp4", "b.webm", "c.mkv", "d.avi"):
+        write_video(folder / name, moving_square(6), fps=10)
+    return VideoFolderSource(url=str(folder))
+
+
+def openx(folder: Path) -> SourceConfig:
+    from tests.data.test_openx import write_fractal
+
+    return RldsSource(url=str(write_fractal(folder)), openx="fractal20220817_data")
 
 
 def lerobot_v2(folder: Path) -> SourceConfig:
@@ -94,10 +113,14 @@ def damage(folder: Path, seed: int) -> str:
     return f"{kind} {path.relative_to(folder)} (seed {seed})"
 
 
-@pytest.mark.parametrize("write", [lerobot_v2, lerobot_v3, rlds, webdataset, hdf5, lapa_json, something, narrated])
+@pytest.mark.parametrize(
+    "write", [videos, lerobot_v2, lerobot_v3, rlds, openx, webdataset, hdf5, lapa_json, something, narrated]
+)
 def test_a_damaged_source_is_told_or_read_but_never_crashes(tmp_path, write: Callable[[Path], SourceConfig]):
     source = write(tmp_path / "whole")
+    before = _largest_memory()
     for seed in range(CHANGES):
+        started = time.monotonic()
         copy = tmp_path / "damaged"
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(tmp_path / "whole", copy)
@@ -106,9 +129,16 @@ def test_a_damaged_source_is_told_or_read_but_never_crashes(tmp_path, write: Cal
         try:
             _read_everything(moved)
         except LapaError:
-            continue
+            pass
         except Exception as error:
             raise AssertionError(f"{done}: {error!r}") from error
+        assert time.monotonic() - started < MOST_SECONDS, done
+    assert _largest_memory() - before < MOST_BYTES
+
+
+def _largest_memory() -> int:
+    """Bytes; the system counts in kibibytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _read_everything(source: SourceConfig) -> None:
