@@ -1,0 +1,87 @@
+"""Listings of folders and buckets: in order, page by page, however many files there are."""
+
+import tracemalloc
+from collections.abc import Iterable
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from lapa.config.data import IngestConfig, VideoFolderSource
+from lapa.data.ingest_plan import Plan
+from lapa.data.readers.base import list_files
+from lapa.data.readers.build import build_reader
+from lapa.data.readers.listing import first_names, walk_files
+from tests.s3_server import S3Server, s3
+
+__all__ = ["s3"]  # the fixture
+
+NAMES = ["a-b.mp4", "a/x.mp4", "a/y/deep.mp4", "a/y.mp4", "a.mp4", "ä/ö.mp4", ".hidden/z.mp4", "a/.part.mp4", "z.txt"]
+
+
+def write_names(folder: Path, names: Iterable[str]) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x" * len(name))
+    return folder
+
+
+def planned_bytes(url: str) -> int:
+    """Largest memory of Python objects while an ingest of a folder's videos is planned."""
+    config = IngestConfig(source=VideoFolderSource(url=url), episodes_per_shard=100)
+    reader = build_reader(config.source)
+    tracemalloc.start()
+    plan = Plan(reader.items(), config)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert plan[len(plan) - 1].items[-1].key == "0001/clip-0999.mp4" or plan.num_items > 2000
+    return peak
+
+
+def test_files_come_in_the_order_of_their_names_with_what_is_needed_of_each(tmp_path):
+    write_names(tmp_path, NAMES)
+    walked = list(walk_files(str(tmp_path)))
+    assert [file.name for file in walked] == sorted(name for name in NAMES if "/." not in name and name[0] != ".")
+    assert {file.name: file for file in walked} == list_files(str(tmp_path))
+
+
+def test_one_file_is_a_listing_of_its_own(tmp_path):
+    write_names(tmp_path, ["a.mp4"])
+    assert [file.name for file in walk_files(str(tmp_path / "a.mp4"))] == ["a.mp4"]
+    assert list(walk_files(str(tmp_path / "nothing"))) == []
+
+
+def test_stores_in_memory_are_listed_alike(tmp_path):
+    fs = fsspec.filesystem("memory")
+    for name in NAMES:
+        fs.pipe_file(f"/listing-test/{name}", b"x")
+    walked = [file.name for file in walk_files("memory://listing-test")]
+    assert walked == sorted(name for name in NAMES if "/." not in name and name[0] != ".")
+    fs.rm("/listing-test", recursive=True)
+
+
+def test_a_listing_that_is_not_used_up_ends_its_threads(tmp_path):
+    write_names(tmp_path, (f"{folder:03d}/{number}.mp4" for folder in range(40) for number in range(3)))
+    assert next(walk_files(str(tmp_path))).name == "000/0.mp4"
+    assert len(list(walk_files(str(tmp_path)))) == 120
+    assert first_names(str(tmp_path))[:2] == ["000", "001"]
+
+
+def test_a_plan_does_not_grow_with_the_number_of_files(tmp_path):
+    few = write_names(tmp_path / "few", (f"{n // 1000:04d}/clip-{n % 1000:04d}.mp4" for n in range(2000)))
+    many = write_names(tmp_path / "many", (f"{n // 1000:04d}/clip-{n % 1000:04d}.mp4" for n in range(6000)))
+    planned_bytes(str(few))  # imports and caches
+    assert planned_bytes(str(many)) < 1.3 * planned_bytes(str(few)) + 2**20
+
+
+@pytest.mark.slow
+def test_a_plan_of_a_bucket_does_not_grow_with_it(s3: S3Server):
+    bucket = s3.new_bucket("listing")
+    fs = fsspec.filesystem("s3")
+    for name, count in (("few", 2000), ("many", 8000)):
+        for start in range(0, count, 1000):
+            names = (f"listing/{name}/{start // 1000:04d}/clip-{n:04d}.mp4" for n in range(1000))
+            fs.pipe(dict.fromkeys(names, b"x"))
+    assert [file.name for file in walk_files(f"{bucket}/few")] == sorted(list_files(f"{bucket}/few"))
+    planned_bytes(f"{bucket}/few")
+    assert planned_bytes(f"{bucket}/many") < 1.3 * planned_bytes(f"{bucket}/few") + 2**20
