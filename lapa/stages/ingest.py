@@ -56,7 +56,8 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
         for role, config in datasets_of(run).items():
             for name, part in parts_of(config).items():
                 if isinstance(part, IngestConfig):
-                    metrics |= _ingest(stage, f"{role}/{name}" if name else role, part, dataset_url(run, part))
+                    named = f"{role}/{name}" if name else role
+                    metrics |= _ingest(stage, named, part, dataset_url(run, part), peers)
             url = dataset_url(run, config)
             if isinstance(config, MixtureConfig):
                 mix(config, part_urls(run, config), url)
