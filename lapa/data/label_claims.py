@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Self
 
@@ -133,7 +133,7 @@ def shards_to_label(
     rank: int = 0,
     world_size: int = 1,
     wait: Callable[[float], object] = time.sleep,
-) -> Iterator[tuple[int, int]]:
+) -> Generator[tuple[int, int], None, None]:
     """Shards for this process to label, each with how many are left, until every shard has labels, whoever wrote them.
 
     Raises LabelMismatch where finished labels of another stamp lie there. A process begins at its own place among the
