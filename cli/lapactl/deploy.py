@@ -161,15 +161,23 @@ def sync(
     out = Output(output)
     found = open_target(Place(kind=target, cluster=cluster, namespace=namespace, state=state))
 
-    def look() -> None:
-        find = _finder(config, work, tracking)
-        sync_once(out, found, names or deployed(found), find, seconds=seconds_of(timeout), keep_minutes=keep_minutes)
+    every = seconds_of(interval)
 
-    seconds = seconds_of(interval)
-    if seconds is None:
+    def look() -> None:
+        sync_once(
+            out,
+            found,
+            names or deployed(found),
+            _finder(config, work, tracking),
+            seconds=seconds_of(timeout),
+            keep_minutes=keep_minutes,
+            is_brief=every is not None,
+        )
+
+    if every is None:
         look()
     else:
-        watch(out, look, seconds=seconds)
+        watch(out, look, seconds=every)
 
 
 @app.command(epilog='Example: lapactl deploy rollback lapa-policy --reason "drops the block"')

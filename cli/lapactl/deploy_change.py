@@ -1,8 +1,8 @@
 """`lapactl deploy sync`, `rollback`, `prune` and `delete`."""
 
-import time
 from collections.abc import Callable
 from datetime import timedelta
+from time import sleep
 from typing import Any
 
 from lapa.errors import TrackingError
@@ -54,9 +54,17 @@ def roll_back(
 
 
 def sync_once(
-    out: Output, target: AnyTarget, names: list[str], find: Finder, *, seconds: int | None, keep_minutes: int | None
+    out: Output,
+    target: AnyTarget,
+    names: list[str],
+    find: Finder,
+    *,
+    seconds: int | None,
+    keep_minutes: int | None,
+    is_brief: bool = False,
 ) -> None:
-    """Each deployment, whatever becomes of the others. Raises the last error when all were looked at."""
+    """Each deployment, whatever becomes of the others; `is_brief` tells only what was done. Raises the last error when
+    all were looked at."""
     failure: Exception | None = None
     rows = []
     for name in names:
@@ -67,7 +75,9 @@ def sync_once(
             rows.append({"deployment": name, "did": "failed", "version": None, "state": None, "reason": str(error)})
             if len(names) > 1:
                 out.warn(f"{name}: {error}")
-    out.rows(rows, columns=["deployment", "did", "version", "state", "reason"])
+    told = [row for row in rows if row["did"] != "unchanged"] if is_brief else rows
+    if told or not is_brief:
+        out.rows(told, columns=["deployment", "did", "version", "state", "reason"])
     unknown = [row for row in rows if row["state"] == "unknown"]
     if failure is None and unknown:
         failure = TrackingError(f"what should run is not known: {unknown[0]['reason']} What runs was left as it is.")
@@ -82,7 +92,7 @@ def watch(out: Output, look: Callable[[], None], *, seconds: float) -> None:
             look()
         except (ClusterError, TrackingError) as error:
             out.warn(str(error))
-        time.sleep(seconds)
+        sleep(seconds)
 
 
 def prune_all(out: Output, target: AnyTarget, names: list[str]) -> None:

@@ -126,8 +126,8 @@ def roll_out(
     _refuse_other_model(held, name, release)
     if held and _runs_already(target, held, release):
         return Outcome("unchanged", _follow(target, held, release))
-    say(f"starting {release.name}: {release.pinned.words}")
     started = target.start(release)
+    say(f"{release.name} is {'started' if started.is_new else 'there already'}: {release.pinned.words}")
     try:
         if not plan.is_waiting:
             return Outcome("started", held.record if held else None)

@@ -1,6 +1,7 @@
 """`lapactl deploy`, as a user types it; servers are stand-ins, the registry is a real MLflow store in a file."""
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,7 +51,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str,
 
 
 def test_a_deployment_follows_its_alias_and_goes_back_without_the_registry(
-    registry: Registry, work: Path, here: tuple[str, ...], lapactl: Lapactl, lapactl_json  # noqa: F811
+    registry: Registry, work: Path, here: tuple[str, ...], lapactl: Lapactl, lapactl_json,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
 ):  # fmt: skip
     at = (*here, "--work", work)
 
@@ -88,6 +90,9 @@ def test_a_deployment_follows_its_alias_and_goes_back_without_the_registry(
     pinned = lapactl_json("deploy", "lapa-policy/3", "--port", 0, "--reason", "bench test", *at)
     assert (pinned["state"], pinned["replaced"]) == ("switched", 1)
     assert state() == ("pinned", None, 3, "ready")
+    monkeypatch.setattr("lapactl.deploy_change.sleep", sys.exit)
+    watched = lapactl("deploy", "sync", "--all", "--watch", "30s", *at)
+    assert watched.stdout == "", "only what was done is told"
     assert lapactl("deploy", "delete", "lapa-policy", *here).exit_code != 0, "it asks first"
     assert lapactl_json("deploy", "delete", "lapa-policy", "--yes", *here)["state"] == "deleted"
     assert lapactl_json("deploy", "status", *here, *AWAY) == []
