@@ -80,8 +80,8 @@ def _tracks(dataset: Dataset, row: int, labels: Labels | None) -> _Tracks:
     if labels is not None:
         if labels.stamp.dataset_revision != dataset.revision:
             raise LabelMismatch(
-                f"labels at {labels.url} are of revision {labels.stamp.dataset_revision[:12]} of a dataset, {dataset.url} is "
-                f"{dataset.revision[:12]}. Run the label stage for this dataset."
+                f"labels at {labels.url} are of revision {labels.stamp.dataset_revision[:12]} of a dataset, "
+                f"{dataset.url} is {dataset.revision[:12]}. Run the label stage for this dataset."
             )
         window = window_of(labels.stamp.window_seconds, fps)
         is_latent = labels.stamp.labeller_kind == "latent-action"

@@ -68,7 +68,7 @@ def test_parts_of_an_action_are_joined_in_the_order_of_the_table(tmp_path):
 def test_an_unknown_name_is_refused_with_the_nearest_ones():
     with pytest.raises(ConfigError, match="did you mean fractal20220817_data"):
         layout_of(RldsSource(url="x", openx="fractal_data"))
-    with pytest.raises(ConfigError, match="set source.camera to primary"):
+    with pytest.raises(ConfigError, match=r"set source\.camera to primary"):
         layout_of(RldsSource(url="x", openx="kuka", camera="wrist"))
     with pytest.raises(ConfigError, match=r"source\.fps .*source\.openx"):
         layout_of(RldsSource(url="x"))
