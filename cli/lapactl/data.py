@@ -62,8 +62,8 @@ def ingest(
     counts = {kind: found.model_dump(exclude={"examples"}) for kind, found in report.quality.items()}
     left_out = {"failed": len(report.failed), "skipped": len(report.skipped)}
     out.record({"dataset": target, **numbers, **left_out, **({"quality": counts} if out.is_json else {})})
-    for kind, number in counts.items():
-        out.warn(f"{kind}: {', '.join(f'{count} {done}' for done, count in number.items() if count)}")
+    for name, number in counts.items():
+        out.warn(f"{name}: {', '.join(f'{count} {done}' for done, count in number.items() if count)}")
     out.hint(f"see what is inside with `lapactl data show {target}`")
 
 
