@@ -83,8 +83,8 @@ class RldsSource(Config):
     url: str
     """Folder with `dataset_info.json`, `features.json` and `*.tfrecord-*` files."""
     openx: str | None = added(None)
-    """Name of an Open X-Embodiment dataset, such as `fractal20220817_data`: its rate, keys, robot and the meaning of its
-    actions are then those of the table `lapa/data/readers/openx.yaml`, and the keys below are not read."""
+    """Name of an Open X-Embodiment dataset, such as `fractal20220817_data`: its rate, keys, robot and the meaning of
+    its actions are then those of the table `lapa/data/readers/openx.yaml`, and the keys below are not read."""
     openx_table: str | None = added(None)
     """URL of a table of your own, in the same form; its entries go before the built-in ones."""
     camera: str | None = added(None)
@@ -170,8 +170,9 @@ class IngestConfig(Config):
     resize: Literal["crop", "squash"] = "crop"
     """`crop` keeps the aspect ratio and cuts the longer side's ends; `squash` distorts, as the paper did."""
     fps: float | None = Field(None, gt=0)
-    """Frames are dropped to this rate; the source's own rate when not given. Never raised. Actions keep
-    the source's timing: an episode with actions is refused rather than resampled."""
+    """Frames are dropped to this rate; the source's own rate when not given. Never raised. Of
+    episodes with actions every second, third, … frame is kept: deltas between are added up, velocities averaged, and of
+    targets the last one counts. Where `conventions` do not say which they are, such an episode is refused."""
     min_frames: int = Field(2, ge=2)
     """Shorter episodes are skipped and named in the report."""
     quality: QualityConfig = added(QualityConfig())

@@ -46,7 +46,10 @@ def found_conventions(config: IngestConfig, reader: SourceReader) -> Conventions
             f"conventions.cameras names {', '.join(unknown)}, and the frames come from {', '.join(known.cameras)}: "
             "correct the name, or choose that camera in the source"
         )
-    return declared.over(known)
+    found = declared.over(known)
+    if config.fps is None or found.control_hz is None:
+        return found
+    return found.model_copy(update={"control_hz": min(found.control_hz, config.fps)})
 
 
 def checked_conventions(found: Conventions, info: DatasetInfo) -> Conventions:

@@ -188,7 +188,8 @@ class Dataset:
 
 def joined(members: Sequence[Dataset]) -> tuple[pa.Table, tuple[str, ...]]:
     """One index of all members' episodes, shards counted through, and where each shard lies."""
-    tables, urls = [], []
+    tables: list[pa.Table] = []
+    urls: list[str] = []
     place = INDEX_SCHEMA.get_field_index("shard")
     for member in members:
         shards = pc.add(member.index["shard"], pa.scalar(len(urls), pa.int32()))

@@ -71,7 +71,9 @@ class Plan:
 
 def _units(items: Iterable[SourceItem], config: IngestConfig) -> Iterator[Unit]:
     """Cut the ordered items into units of about `episodes_per_shard` episodes, each of whole items."""
-    common = files.digest(str(FORMAT_VERSION), repr(result_settings(config.model_copy(update={"conventions": None}))))
+    # Where actions are brought to a lower rate, what they mean decides what is stored.
+    stored = config if config.fps is not None else config.model_copy(update={"conventions": None})
+    common = files.digest(str(FORMAT_VERSION), repr(result_settings(stored)))
     number = room = 0
     group: list[SourceItem] = []
     for item in items:

@@ -14,16 +14,19 @@ import numpy as np
 from pydantic import BaseModel
 
 from lapa import files
+from lapa.config.conventions import DimensionConvention
 from lapa.config.data import IngestConfig
 from lapa.data import quality, shards
+from lapa.data.conventions import found_conventions
 from lapa.data.dataset import shard_name
 from lapa.data.ingest_clips import EncodedClip, encode_clips
 from lapa.data.ingest_peers import CLAIMS_FOLDER
 from lapa.data.ingest_plan import Unit
 from lapa.data.ingest_report import QualityNote, SourceProblem
 from lapa.data.readers.base import SourceItem, SourceReader
+from lapa.data.resample import check_thinning, stride_of, thinned_actions
 from lapa.data.statistics import FrameSums
-from lapa.errors import ConfigError, SourceError
+from lapa.errors import SourceError
 from lapa.types.episodes import Episode
 
 UNITS_FOLDER = "_units"
@@ -98,7 +101,9 @@ def run_unit(reader: SourceReader, unit: Unit, config: IngestConfig, output_url:
     with tempfile.TemporaryDirectory(prefix="lapa-ingest-") as folder:
         shard = Path(folder) / shard_name(unit.number)
         with shards.ShardWriter(shard) as writer:
-            store = _UnitStore(unit.number, config, output_url, writer, record)
+            # Asked for only where actions may have to be brought to another rate: it may read files.
+            meaning = found_conventions(config, reader).actions if config.fps is not None else ()
+            store = _UnitStore(unit.number, config, output_url, writer, record, meaning)
             for source, episode in _episodes(reader, unit.items):
                 try:
                     if isinstance(episode, SourceError):
@@ -127,8 +132,15 @@ class _UnitStore:
     """What becomes of the episodes of one unit."""
 
     def __init__(
-        self, number: int, config: IngestConfig, output_url: str, writer: shards.ShardWriter, record: UnitRecord
+        self,
+        number: int,
+        config: IngestConfig,
+        output_url: str,
+        writer: shards.ShardWriter,
+        record: UnitRecord,
+        meaning: Sequence[DimensionConvention],
     ) -> None:
+        self._meaning = meaning
         self._number, self._config, self._output_url = number, config, output_url
         self._writer, self._record = writer, record
         self._arrays: list[dict[str, np.ndarray]] = []
@@ -138,7 +150,7 @@ class _UnitStore:
         """Store the clips of an episode that are of use. Raises SourceError before any is stored."""
         arrays = _arrays(episode)
         _check_dimensions(episode, arrays, self._record)
-        fps = _stored_fps(episode, self._config)
+        fps, arrays = _at_stored_rate(episode, arrays, self._config, self._meaning)
         clips = list(encode_clips(episode, fps, self._config))
         _check_lengths(episode, arrays, sum(clip.num_frames for clip in clips))
         if len(clips) > 1:
@@ -274,15 +286,20 @@ def _check_lengths(episode: Episode, arrays: dict[str, np.ndarray], num_frames: 
             )
 
 
-def _stored_fps(episode: Episode, config: IngestConfig) -> float:
+def _at_stored_rate(
+    episode: Episode, arrays: dict[str, np.ndarray], config: IngestConfig, meaning: Sequence[DimensionConvention]
+) -> tuple[float, dict[str, np.ndarray]]:
+    """Frames per second that are stored, and a row of every array for each of them."""
     if config.fps is None or config.fps >= episode.fps:
-        return episode.fps
-    if episode.actions is not None:
-        raise ConfigError(
-            f"{episode.source} has actions at {episode.fps:g} fps, and fps={config.fps:g} would drop frames between "
-            "them. Leave ingest's fps unset for sources with actions, or resample the recordings themselves."
-        )
-    return config.fps
+        return episode.fps, arrays
+    if not arrays:
+        return config.fps, arrays
+    stride = stride_of(episode.fps, config.fps, source=episode.source)
+    thinned = {name: values[::stride] for name, values in arrays.items()}
+    if "actions" in arrays:
+        check_thinning(meaning, arrays["actions"].shape[1], source=episode.source)
+        thinned["actions"] = thinned_actions(arrays["actions"], stride, meaning)
+    return episode.fps / stride, thinned
 
 
 def _concatenated(arrays: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
