@@ -41,7 +41,9 @@ class FaultyProxy:
         self._random = random.Random(seed)
 
     async def start(self) -> None:
-        self._session = aiohttp.ClientSession(auto_decompress=False, timeout=aiohttp.ClientTimeout(total=PATIENT_SECONDS))
+        self._session = aiohttp.ClientSession(
+            auto_decompress=False, timeout=aiohttp.ClientTimeout(total=PATIENT_SECONDS)
+        )
         app = web.Application(client_max_size=2**30)
         app.router.add_route("*", "/{key:.*}", self._handle)
         # Not the access log: it formats a line for every request.

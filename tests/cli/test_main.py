@@ -5,6 +5,7 @@ from typer.main import get_command
 
 from lapactl.main import app
 
+
 def all_commands(group, above=()):
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
