@@ -37,8 +37,8 @@ def replay(
 ) -> None:
     """Show how a version's actions would differ.
 
-    It is asked what robots asked before; nothing is deployed. By dimension: mean and largest difference, in the robot's units and as a
-    share of the range, and how much is beyond the tolerance; then the observations that differ most.
+    It is asked what robots asked before; nothing is deployed. By dimension: mean and largest difference, in the robot's
+    units and as a share of the range, and how much is beyond the tolerance; then the observations that differ most.
     """
     from lapa.config.serving import ReplayConfig
     from lapactl.library import ask_library
