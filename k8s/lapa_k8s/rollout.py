@@ -21,7 +21,7 @@ from lapa_k8s.deployment_record import (
     with_failure,
     without_kept,
 )
-from lapa_k8s.errors import ClusterError, NotFound, Overtaken, RolloutFailed
+from lapa_k8s.errors import ClusterError, ClusterUnreachable, NotFound, Overtaken, RolloutFailed
 
 POLL_SECONDS = 1.0
 WRITE_TRIES = 8
@@ -213,7 +213,7 @@ def _await_ready(target: Target, release: Release, seconds: float, say: Callable
     """Raises RolloutFailed with the reason."""
     deadline, told = time.monotonic() + seconds, ""
     while True:
-        health = target.health(release)
+        health = _look(target, release)
         if health.state == "ready":
             return
         if health.state in ("failed", "missing"):
@@ -224,6 +224,14 @@ def _await_ready(target: Target, release: Release, seconds: float, say: Callable
             told = health.words
             say(f"waiting: {told}")
         time.sleep(POLL_SECONDS)
+
+
+def _look(target: Target, release: Release) -> Health:
+    """A cluster that is away for a moment, as in an upgrade, ends no rollout."""
+    try:
+        return target.health(release)
+    except ClusterUnreachable as error:
+        return Health("starting", 0, 0, str(error))
 
 
 def _in_vain(release: Release, why: str) -> str:
