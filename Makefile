@@ -22,7 +22,7 @@ BIN := .venv/bin
 STAMP := .venv/.setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart docs test lint test-long test-cluster test-images test-pods lock image-gpu image-cpu \
+.PHONY: help setup quickstart docs test lint bench test-long test-cluster test-images test-pods lock image-gpu image-cpu \
 	image-serve-gpu image-serve-cpu
 
 help: ## List the targets
@@ -62,6 +62,18 @@ test-cluster: setup ## The tests on a real Kubernetes API server, which is built
 		|| command -v kube-apiserver > /dev/null || tests/cluster/build_kubernetes.sh
 	@command -v promtool > /dev/null || tests/cluster/fetch_promtool.sh
 	CI=true $(BIN)/python -m pytest $(PYTEST_ARGS) -m "cluster and not pods and not images"
+
+# REFERENCE=DIR: the `laq` folder of a checkout of the public code, to run beside ours.
+bench: setup ## The smallest sizes of all benchmarks; numbers to publish come from larger ones (docs/results)
+	@mkdir -p bench
+	$(BIN)/python benchmarks/laq_speed.py $(if $(REFERENCE),--reference $(REFERENCE)) --out bench/laq_speed.json
+	$(BIN)/python benchmarks/labelling.py $(if $(REFERENCE),--reference $(REFERENCE)) --clips 2 --frames 24 --rounds 1 \
+		--out bench/labelling.json
+	DS_ACCELERATOR=cpu $(BIN)/python benchmarks/trainer.py --width 64 --steps 4 --rounds 1 --out bench/trainer.json
+	$(BIN)/python benchmarks/stream.py --clips 8 --frames 30 --size 32 --rounds 1 --out bench/stream.json
+	$(BIN)/python benchmarks/stream_memory.py --growth 1,10 --batches 10 --out bench/stream_memory.json
+	@printf '["put the cup on the plate", "open the drawer", "move the spoon to the left of the pot"]' > bench/texts.json
+	$(BIN)/python benchmarks/padding.py bench/texts.json --out bench/padding.json
 
 docs: setup ## Write docs/reference-cli.md anew from the commands' own help
 	$(BIN)/python scripts/cli_reference.py

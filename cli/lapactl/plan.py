@@ -42,8 +42,8 @@ def plan(
     """Predict what a stage will cost.
 
     Memory, time, storage, GPU-hours. Nothing is allocated and no weights are downloaded: the model's step runs on
-    tensors without content. Memory is
-    that of one GPU at its fullest moment. Says which ZeRO stage and micro batch would fit where the run's do not.
+    tensors without content. Memory is that of one GPU at its fullest moment. Where the run's settings do not fit,
+    the fastest ZeRO stage and micro batch that do are named.
     """
     from lapa.config.load import dump_run, load_run
     from lapa.estimate.gpus import find_gpu

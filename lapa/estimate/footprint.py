@@ -22,13 +22,11 @@ class Affine(Config):
 
 
 class ParameterGroup(Config):
-    """Parameters of one size: how many, and how ZeRO treats them."""
+    """Parameters of one size."""
 
     numel: int
     count: int
     is_trainable: bool
-    is_in_layer: bool = True
-    """Of a linear or convolutional layer: ZeRO-3 gathers these in the number format of the arithmetic."""
 
 
 class Work(Config):
@@ -74,10 +72,6 @@ class Footprint(Config):
     @property
     def trainable(self) -> int:
         return sum(group.numel * group.count for group in self.parameters if group.is_trainable)
-
-    @property
-    def in_layers(self) -> int:
-        return sum(group.numel * group.count for group in self.parameters if group.is_in_layer)
 
     def way(self, *, is_checkpointed: bool) -> Work:
         return self.checkpointed if is_checkpointed and self.checkpointed else self.work

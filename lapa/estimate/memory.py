@@ -87,7 +87,6 @@ def training_memory(footprint: Footprint, work: Work, layout: Layout) -> Memory:
         gathered = layout.bucket_bytes if layout.zero_stage else 0
         parameters = FLOAT * total + footprint.buffer_bytes
     else:
-        activations -= _copies(footprint, work, layout)
         gathered = _gathered(footprint, layout)
         parameters = FLOAT * -(-total // layout.ranks) + footprint.buffer_bytes
     # Stage 1 keeps whole gradients while micro batches are accumulated; with one pass they go into shares at once.
@@ -122,13 +121,7 @@ def usable(memory_bytes: float) -> float:
     return memory_bytes * (1 - FRAGMENTED)
 
 
-def _copies(footprint: Footprint, work: Work, layout: Layout) -> int:
-    """What autocast need not copy, because ZeRO-3 gathers it in the number format of the arithmetic."""
-    return min(work.saved.fixed, 2 * footprint.in_layers) if layout.is_half else 0
-
-
 def _gathered(footprint: Footprint, layout: Layout) -> int:
-    """Everything, in a model below DeepSpeed's limit: a step leaves layers whole for the next pass that needs them."""
-    layers = footprint.in_layers
-    whole = (2 if layout.is_half else FLOAT) * layers + FLOAT * (footprint.numel - layers)
-    return int(whole * min(1.0, LIVE_PARAMETERS / footprint.numel)) + layout.bucket_bytes
+    """Everything, in a model below DeepSpeed's limit: a step leaves layers whole for the next pass that needs them.
+    In fp32, whatever the passes compute in."""
+    return FLOAT * min(footprint.numel, LIVE_PARAMETERS) + layout.bucket_bytes

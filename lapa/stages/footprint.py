@@ -212,11 +212,9 @@ def _told(run: RunConfig, stage: EstimatedStage, model: nn.Module, work: Work) -
 
 
 def parameter_groups(model: nn.Module) -> tuple[ParameterGroup, ...]:
-    """By size. DeepSpeed gathers what linear and convolutional layers hold in the arithmetic's own number format."""
-    layers = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    halved = {id(p) for m in model.modules() if isinstance(m, layers) for p in m.parameters(recurse=False)}
-    counts = Counter((p.numel(), p.requires_grad, id(p) in halved) for p in model.parameters())
+    """By size, and whether they are trained."""
+    counts = Counter((p.numel(), p.requires_grad) for p in model.parameters())
     return tuple(
-        ParameterGroup(numel=numel, count=count, is_trainable=is_trainable, is_in_layer=is_in_layer)
-        for (numel, is_trainable, is_in_layer), count in sorted(counts.items())
+        ParameterGroup(numel=numel, count=count, is_trainable=is_trainable)
+        for (numel, is_trainable), count in sorted(counts.items())
     )
