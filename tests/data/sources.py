@@ -39,9 +39,12 @@ def write_video(path: Path, frames: np.ndarray, *, fps: int = 10) -> Path:
 
 
 def write_clips(folder: Path, count: int, *, num_frames: int = 8) -> Path:
-    """`push_the_cup_000.mp4` and so on, each with a square of its own colour."""
+    """`push_the_cup_000.mp4` and so on, each before a ground of its own, so that none is taken for another's copy."""
     for number in range(count):
         frames = moving_square(num_frames, shade=100 + 5 * number)
+        blocks = np.random.default_rng(number).integers(20, 200, (3, 4, 1))
+        ground = np.kron(blocks, np.ones((16, 16, 1))).astype(np.uint8)
+        frames = np.where((frames == 90).all(axis=-1, keepdims=True), ground, frames)
         write_video(folder / f"push_the_cup_{number:03d}.mp4", frames)
     return folder
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lapa.config.data import IngestConfig, SourceConfig
+from lapa.config.quality import QualityConfig
 from lapa.config.sources import NarratedVideosSource, SomethingSomethingSource
 from lapa.data.convert import convert
 from lapa.data.dataset import Dataset
@@ -155,7 +156,8 @@ def test_clips_of_one_video_are_never_on_both_sides_of_a_split(tmp_path, monkeyp
     for video in range(4):
         write_video(tmp_path / f"raw/v{video}.mp4", counting(40), fps=10)
         rows += "".join(f"x,P,v{video},{t},{t + 1},step {t} with words that go on and on and on\n" for t in range(3))
-    ingest(IngestConfig(source=write_narrated(tmp_path / "raw", rows), image_size=32, workers=1), str(tmp_path / "out"))
+    source, alike = write_narrated(tmp_path / "raw", rows), QualityConfig(duplicates="off")  # all videos are the same
+    ingest(IngestConfig(source=source, image_size=32, workers=1, quality=alike), str(tmp_path / "out"))
     dataset = Dataset.open(str(tmp_path / "out"))
     assert dataset.info.num_episodes == 12
     names = dataset.index["episode"].to_pylist()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lapa.config.data import IngestConfig, LeRobotSource
+from lapa.config.quality import QualityConfig
 from lapa.data.dataset import Dataset
 from lapa.data.ingest import ingest
 from lapa.data.readers import lerobot_v3
@@ -66,8 +67,8 @@ def test_an_item_holds_neighbours_in_the_same_files_and_a_bounded_number_of_them
 @pytest.mark.parametrize("write", [write_lerobot_v3, lambda folder, lengths: write_two_views_v2(folder, lengths)])
 def test_each_of_several_cameras_gives_an_episode_that_a_split_keeps_with_the_others(tmp_path, write):
     write(tmp_path / "raw", [5, 6, 7, 5])
-    source = LeRobotSource(url=str(tmp_path / "raw"), camera=CAMERAS)
-    ingest(IngestConfig(source=source, image_size=32, workers=1), str(tmp_path / "out"))
+    source, alike = LeRobotSource(url=str(tmp_path / "raw"), camera=CAMERAS), QualityConfig(duplicates="off")
+    ingest(IngestConfig(source=source, image_size=32, workers=1, quality=alike), str(tmp_path / "out"))
     dataset = Dataset.open(str(tmp_path / "out"))
     assert dataset.info.num_episodes == 8
     names = dataset.index["episode"].to_pylist()
