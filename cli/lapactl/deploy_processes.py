@@ -40,7 +40,7 @@ class Detached:
         """A new log, a session of its own; what is known of an earlier one is forgotten."""
         self._facts.parent.mkdir(parents=True, exist_ok=True)
         with self._lock.open("w") as lock, self.log.open("wb") as log:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX)  # at most somebody looks, see below
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
                 pass_fds=(lock.fileno(),), env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
@@ -50,7 +50,7 @@ class Detached:
     def is_alive(self) -> bool:
         try:
             with self._lock.open() as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # who looks is not in another's way
             return False
         except FileNotFoundError:
             return False
