@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,17 @@ TIMEOUT_SECONDS = 400
 """Of one process; it takes seconds where nothing else runs."""
 RANKS = ("-m", "lapa.launch", "--standalone", "--nproc-per-node", "2")
 ZERO3 = ("engine.kind=deepspeed", "engine.zero_stage=3", "engine.device=cpu", "engine.bucket_bytes=20000")
+PACED = """
+import os, runpy, sys
+from lapa.tracking import progress
+pace, report = int(sys.argv.pop(1)), progress.report_progress
+def report_and_wait(*words, **numbers):
+    report(*words, **numbers)
+    os.read(pace, 1)
+progress.report_progress = report_and_wait
+runpy.run_module("lapa", run_name="__main__", alter_sys=True)
+"""
+"""`python -m lapa`, waiting after every event for a byte in a pipe, or for the pipe's end."""
 
 
 class Ended(NamedTuple):
@@ -70,7 +82,7 @@ def write_run(work: Path, settings: Mapping[str, Any]) -> Path:
 
 def stage(work: Path, name: str, *settings: str, launcher: Sequence[str] = ()) -> Ended:
     """`python -m lapa NAME work/run.yaml --set work_url=WORK …`, to its end."""
-    return _end(_start(work, name, settings, launcher))
+    return _end(_start(work, name, settings, (*launcher, "-m", "lapa")))
 
 
 def made(work: Path, name: str, *settings: str, launcher: Sequence[str] = ()) -> StageResult:
@@ -83,15 +95,24 @@ def made(work: Path, name: str, *settings: str, launcher: Sequence[str] = ()) ->
 def stopped(
     work: Path, name: str, number: signal.Signals, when: Callable[[list[dict[str, Any]]], bool], *settings: str
 ) -> Ended:
-    """A stage that gets a signal once `when` holds for the events in its progress file."""
+    """A stage that gets a signal at the event after which `when` holds for those in its progress file, however busy the
+    machine: it waits at every event until that has been looked at."""
     events = work / f"{name}-progress.jsonl"
     events.unlink(missing_ok=True)
-    process = _start(work, name, settings, (), events)
+    reading, writing = os.pipe()
+    process = _start(work, name, settings, ("-c", PACED, str(reading)), events, pace=reading)
+    os.close(reading)
+    num_let_go = 0
     while process.poll() is None:
-        if events.exists() and when(_whole_lines(events)):
+        seen = _whole_lines(events) if events.exists() else []
+        if when(seen):
             process.send_signal(number)
             break
-        time.sleep(0.002)
+        if len(seen) == num_let_go:
+            time.sleep(0.002)
+        with suppress(BrokenPipeError):  # it has ended
+            num_let_go += os.write(writing, b"." * (len(seen) - num_let_go))
+    os.close(writing)
     return _end(process)
 
 
@@ -132,16 +153,22 @@ def copy_before(source: Path, target: Path, name: str, store: Path) -> Path:
 
 
 def _start(
-    work: Path, name: str, settings: Sequence[str], launcher: Sequence[str], events: Path | None = None
+    work: Path,
+    name: str,
+    settings: Sequence[str],
+    program: Sequence[str],
+    events: Path | None = None,
+    pace: int | None = None,
 ) -> subprocess.Popen[str]:
     changes = [f"--set={setting}" for setting in (f"work_url={work}", *settings)]
     return subprocess.Popen(
-        [sys.executable, *launcher, "-m", "lapa", name, str(work / "run.yaml"), *changes],
+        [sys.executable, *program, name, str(work / "run.yaml"), *changes],
         env=rank_environment({PROGRESS_VARIABLE: str(events)} if events else {}),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         cwd=work,
+        pass_fds=() if pace is None else (pace,),
     )
 
 
