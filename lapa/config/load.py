@@ -178,6 +178,10 @@ def _locate(location: Sequence[int | str], root: type[BaseModel]) -> tuple[str, 
             names.append(str(part))
             current = get_args(current)[0]
             continue
+        if get_origin(current) is dict:
+            names.append(str(part))
+            current = get_args(current)[1]
+            continue
         tagged = next((model for model in _models(current) if part in _tags(model)), None)
         model = next((model for model in _models(current) if part in model.model_fields), None)
         if tagged is not None and model is None:

@@ -112,9 +112,9 @@ def _check_range(dimension: DimensionConvention, place: int, info: DatasetInfo) 
     smallest, largest, hint = limits
     slack = _SLACK * (largest - smallest)
     if low < smallest - slack or high > largest + slack:
-        unit = "" if dimension.unit == "unknown" else f" in {dimension.unit}"
+        unit = "" if dimension.unit == "unknown" else f" is in {dimension.unit} and"
         raise ConfigError(
-            f"conventions.actions declares {dimension.name}{unit}, which lies between {smallest:.4g} and "
-            f"{largest:.4g}, and its recorded numbers go from {low:.4g} to {high:.4g} (1st to 99th percentile)."
-            f"{hint} Correct the declaration, or the recordings"
+            f"by its conventions {dimension.name}{unit} lies between {smallest:.4g} and {largest:.4g}, but its "
+            f"recorded numbers go from {low:.4g} to {high:.4g} (1st to 99th percentile)."
+            f"{hint} Say in conventions.actions what it is, or correct the recordings"
         )

@@ -55,12 +55,12 @@ def test_what_a_lerobot_dataset_says_is_kept_and_what_is_declared_goes_before_it
         (conventions(names=("joint_1", "joint_0", "joint_2")), "in another order"),
         (
             conventions(unit="normalized"),
-            r"joint_1 in normalized, which lies between -1 and 1, and its recorded numbers go from 0 to 5",
+            r"joint_1 is in normalized and lies between -1 and 1, but its recorded numbers go from 0 to 5",
         ),
         (conventions(unit="m", mode="delta"), "Are these millimetres"),
         (
             conventions(gripper=(3.0, 1.0)),
-            r"joint_2, which lies between 1 and 3, .* from 0 to 0 .* It opens at 3 and closes at 1",
+            r"joint_2 lies between 1 and 3, .* from 0 to 0 .* It opens at 3 and closes at 1",
         ),
         (Conventions(control_hz=5), r"control_hz is 5, and the source has 10 frames a second"),
         (Conventions(cameras=("wrist",)), "names wrist, and the frames come from observation.images.front"),

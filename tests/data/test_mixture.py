@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from lapa.config.data import ExistingDataset, MixtureConfig, MixturePart, StreamConfig
+from lapa.config.load import changed, load_run, parse_override
 from lapa.data.dataset import Dataset
 from lapa.data.frames import episode_arrays
 from lapa.data.mixture import action_clash, is_mixed, mix, shares_of
@@ -156,6 +157,20 @@ def test_shares_come_from_weights_or_from_hours_and_temperature():
 def test_weights_are_for_all_or_for_none_and_never_beside_a_temperature(settings, why):
     with pytest.raises(ValidationError, match=why):
         config_of({"a": "a", "b": "b"}, **settings)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("hands.wieght=2", "videos.datasets.hands.wieght: unknown key. Did you mean 'weight'"),
+        ("hands.dataset.uri=x", "videos.datasets.hands.dataset.uri: unknown key. Did you mean 'url'"),
+    ],
+)
+def test_an_unknown_setting_of_a_dataset_is_named_with_the_nearest(override, said):
+    mixed = {"kind": "mixture", "datasets": {"hands": {"dataset": {"kind": "dataset", "url": "hands"}}}}
+    run = changed(load_run("tabletop"), {"videos": mixed})
+    with pytest.raises(ConfigError, match=said):
+        changed(run, dict([parse_override(f"videos.datasets.{override}")]))
 
 
 def test_a_mixture_notices_that_a_member_was_ingested_again(tmp_path):

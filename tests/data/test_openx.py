@@ -17,7 +17,7 @@ from lapactl.ingesting import ingest_settings
 from tests.data.sources import png_frames
 
 
-def write_fractal(folder: Path, *, steps: int = 4, gripper_columns: int = 1) -> Path:
+def write_fractal(folder: Path, *, steps: int = 4, gripper_columns: int = 1, metres: float = 1.0) -> Path:
     folder.mkdir(parents=True)
     writer = TFRecordWriter(str(folder / "fractal20220817_data-train.tfrecord-00000-of-00001"))
     numbers = np.arange(steps * 3, dtype=float)
@@ -27,7 +27,7 @@ def write_fractal(folder: Path, *, steps: int = 4, gripper_columns: int = 1) -> 
             "steps/observation/natural_language_instruction": ([b"pick coke can"] * steps, "byte"),
             "steps/observation/base_pose_tool_reached": (np.zeros(7 * steps), "float"),
             "steps/observation/gripper_closed": (np.ones(steps), "float"),
-            "steps/action/world_vector": (numbers, "float"),
+            "steps/action/world_vector": (numbers * metres, "float"),
             "steps/action/rotation_delta": (-numbers, "float"),
             "steps/action/gripper_closedness_action": (np.ones(steps * gripper_columns), "float"),
         }
@@ -45,7 +45,7 @@ def episode_of(source: RldsSource):
 
 
 def test_a_dataset_is_read_by_its_name_alone(tmp_path):
-    folder = write_fractal(tmp_path / "fractal20220817_data" / "0.1.0")
+    folder = write_fractal(tmp_path / "fractal20220817_data" / "0.1.0", metres=0.01)
     settings = ingest_settings(str(folder), kind="rlds", fps=None, workers=1, overrides=["image_size=32"])
     assert isinstance(settings.source, RldsSource) and settings.source.openx == "fractal20220817_data"
     ingest(settings, str(tmp_path / "out"))
@@ -58,6 +58,13 @@ def test_a_dataset_is_read_by_its_name_alone(tmp_path):
     assert (conventions.control_hz, conventions.cameras) == (3, ("image",))
     gripper = conventions.actions[-1]
     assert (gripper.name, gripper.open, gripper.closed, gripper.mode) == ("gripper", -1, 1, "delta")
+
+
+def test_numbers_that_the_table_does_not_fit_are_refused(tmp_path):
+    folder = write_fractal(tmp_path / "fractal20220817_data" / "0.1.0")
+    settings = ingest_settings(str(folder), kind="rlds", fps=None, workers=1, overrides=["image_size=32"])
+    with pytest.raises(ConfigError, match=r"x is in m and lies between -1 and 1, .* Are these millimetres"):
+        ingest(settings, str(tmp_path / "out"))
 
 
 def test_parts_of_an_action_are_joined_in_the_order_of_the_table(tmp_path):
