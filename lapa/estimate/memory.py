@@ -5,7 +5,7 @@ DeepSpeed 0.19 holds under each stage was read off its tensors: from stage 1 on 
 share of the weights beside the weights themselves.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from lapa.config.training import DeepSpeedEngineConfig, EngineConfig
 from lapa.estimate.footprint import Footprint, Work
@@ -61,12 +61,13 @@ class Layout:
 def layout_of(
     engine: EngineConfig, *, ranks: int, micro_batch: int, micro_batches: int = 1, has_average: bool, is_half: bool
 ) -> Layout:
-    common = {"ranks": ranks, "micro_batch": micro_batch, "micro_batches": micro_batches, "has_average": has_average}
+    layout = Layout(
+        ranks=ranks, micro_batch=micro_batch, micro_batches=micro_batches, has_average=has_average, is_half=is_half
+    )
     if not isinstance(engine, DeepSpeedEngineConfig):
-        return Layout(**common, is_half=is_half)
-    return Layout(
-        **common,
-        is_half=is_half,
+        return layout
+    return replace(
+        layout,
         is_deepspeed=True,
         zero_stage=engine.zero_stage,
         is_offloaded=engine.offload and engine.zero_stage > 0,

@@ -25,6 +25,7 @@ from lapa.models.inverse_dynamics.model import InverseDynamicsModel
 from lapa.models.latent_action.model import build_latent_action_model
 from lapa.models.vla.spec import VlaSpec
 from lapa.stages.describe import (
+    TYPICAL_INSTRUCTION,
     finetuned_spec,
     frame_size,
     inverse_dynamics_spec,
@@ -130,14 +131,16 @@ def _policy(run: RunConfig, stage: EstimatedStage, spec: VlaSpec, *, is_half: bo
     )
     work = measured_work(plain, trains=True, is_half=is_half)
     checkpointed = measured_work(kept, trains=True, is_half=is_half)
-    layers = kept.model.backbone.model.config.get_text_config().num_hidden_layers  # type: ignore[union-attr]
+    language_model: Any = kept.model.backbone
+    layers = language_model.model.config.get_text_config().num_hidden_layers
     one_layer = Affine(fixed=0, per_sample=(work.saved.per_sample - checkpointed.saved.per_sample) // layers)
-    tokens = kept.model.backbone._prompt(torch.zeros(1, 3, side, side, dtype=torch.uint8), ("",))  # type: ignore[operator,union-attr]
+    frame = torch.zeros(1, 3, side, side, dtype=torch.uint8)
+    prompt = language_model.prompter(frame, (TYPICAL_INSTRUCTION,))
     return _told(run, stage, plain.model, work).model_copy(
         update={
             "checkpointed": checkpointed.model_copy(update={"recomputed": one_layer}),
             "is_checkpointed": backbone.gradient_checkpointing,
-            "tokens": int(tokens["input_ids"].shape[1]),
+            "tokens": int(prompt["input_ids"].shape[1]),
         }
     )
 
