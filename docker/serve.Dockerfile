@@ -45,7 +45,7 @@ RUN --mount=type=secret,id=pip-conf,target=/etc/pip.conf --mount=type=secret,id=
 
 FROM ${BASE_IMAGE} AS serve
 ENV DEBIAN_FRONTEND=noninteractive
-# A compiler, for servers that compile their policy: `compiled` in their settings.
+# More of the distribution, where somebody needs it.
 ARG SYSTEM_PACKAGES=""
 # hadolint ignore=DL3008,SC2086
 RUN apt-get update \

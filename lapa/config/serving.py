@@ -31,7 +31,8 @@ class ServingConfig(Config):
     """Of the noise that flow heads start from."""
 
     robot: Conventions | None = None
-    """What the robots that will ask mean by their actions; a policy that learned something else is not served."""
+    """What the robots that will ask mean by their actions; a policy that learned something else is not served, nor one
+    with other dimensions."""
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
@@ -86,7 +87,7 @@ class ServingConfig(Config):
     drain_seconds: float = Field(0.0, ge=0)
     """After SIGTERM: how long requests are still taken while readiness is off, so that routers look elsewhere."""
     grace_seconds: float = Field(30.0, gt=0)
-    """After that: how long what is under way may take; then again, how long storing what was recorded may take."""
+    """After that: how long what is under way may take."""
 
     @field_validator("record")
     @classmethod

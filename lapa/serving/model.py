@@ -46,6 +46,7 @@ class ServedModel:
                 f"{config.bundle} has digest {policy.digest}, expected {config.expected_digest}; it is not served. "
                 "Somebody replaced the bundle: deploy the version that was promoted, or promote this one."
             )
+        _check_dimensions(policy, config)
         loaded = time.monotonic()
         Image.preinit()  # decoders load when the first picture comes, and that is a robot's
         _warm_up(policy, config.warmups)
@@ -61,6 +62,17 @@ class ServedModel:
             state_key=config.state_key,
         )
         return cls(policy=policy, reader=reader, card=_card(policy, config))
+
+
+def _check_dimensions(policy: Policy, config: ServingConfig) -> None:
+    """Also of a bundle that was made before conventions were kept."""
+    wanted = config.robot.action_names if config.robot is not None else ()
+    if wanted and wanted != policy.space.names:
+        raise PolicyError(
+            f"{config.bundle} answers with {policy.space.size} numbers ({', '.join(policy.space.names)}); the robot "
+            f"takes {len(wanted)} ({', '.join(wanted)}), in this order. It is not served: it was finetuned for another "
+            "robot, or `robot.actions` is wrong."
+        )
 
 
 def _warm_up(policy: Policy, times: int) -> None:

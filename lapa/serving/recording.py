@@ -27,6 +27,8 @@ PIECE_BYTES = 16 * 2**20
 OPEN_PIECES = 128
 IDLE_SECONDS = 60.0
 """An episode that sent nothing for so long is over."""
+CLOSE_SECONDS = 10.0
+"""For what is left when the server ends: less than a pod is given beyond its grace (`lapa_k8s/serving.py`)."""
 ATTEMPTS = 5
 """To store one shard."""
 

@@ -19,7 +19,7 @@ from lapa.config.serving import ReplayConfig
 from lapa.config.vla import FlowHead
 from lapa.errors import DataError, PolicyError
 from lapa.policy.bundle import load_bundle
-from lapa.policy.manifest import MANIFEST_FILE, read_policy_card
+from lapa.policy.manifest import MANIFEST_FILE, bundle_digest, read_manifest, read_policy_card
 from lapa.policy.policy import Policy
 from lapa.policy.recorded import NEAR, read_recorded
 from lapa.serving.recording_format import Sample, Seen, read_samples
@@ -155,15 +155,21 @@ def _of_bundle(url: str) -> Iterator[Sample]:
     recorded = read_recorded(url)
     if recorded is None:
         raise DataError(f"{url} carries no recorded observations; policies finetuned anew do. Name a recording.")
-    names = tuple(dimension["name"] for dimension in read_policy_card(url)["action_space"]["dimensions"])
+    dimensions = read_policy_card(url)["action_space"]["dimensions"]
+    names = tuple(dimension["name"] for dimension in dimensions)
+    # Recorded as the model gave them; a server would have brought them into range.
+    low, high = (np.array([dimension[end] for dimension in dimensions]) for end in ("min", "max"))
 
     def rows() -> Iterator[Seen]:
         told = zip(recorded.observations, recorded.instructions, recorded.actions, strict=True)
         for number, (observation, instruction, actions) in enumerate(told):
-            yield _seen(observation, instruction, actions, number)
+            yield _seen(observation, instruction, np.clip(actions, low, high).astype(np.float32), number)
 
     yield Sample(
-        name=url, model={"name": files.name_of(url), "version": "", "digest": url}, action_names=names, rows=rows
+        name=url,
+        model={"name": files.name_of(url), "version": "", "digest": bundle_digest(read_manifest(url))},
+        action_names=names,
+        rows=rows,
     )
 
 

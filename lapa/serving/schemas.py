@@ -79,6 +79,8 @@ class Metadata(_Document):
     proprioception_dims: int
     frame_size: int
     deadline_seconds: float
+    conventions: dict[str, Any]
+    """What the actions mean, as far as it is known."""
 
 
 _ARRAY = {

@@ -19,7 +19,7 @@ from lapa.serving.bounds import ActionBounds, NotFinite, OutOfBounds
 from lapa.serving.metrics import Metrics
 from lapa.serving.model import ServedModel
 from lapa.serving.observations import Asked
-from lapa.serving.recording import Recorder
+from lapa.serving.recording import CLOSE_SECONDS, Recorder
 from lapa.serving.recording_format import Seen
 from lapa.serving.refusals import Refusal
 
@@ -97,7 +97,7 @@ class PolicyService:
     async def close(self) -> None:
         await self._batcher.close()
         if self._recorder is not None:
-            await asyncio.to_thread(self._recorder.close, self.config.grace_seconds)
+            await asyncio.to_thread(self._recorder.close, CLOSE_SECONDS)
 
     def check_ready(self) -> None:
         """Raises Refusal where new work should go elsewhere."""

@@ -78,6 +78,12 @@ def test_another_bundle_than_the_one_that_was_promoted_is_not_served(bundle):
         serve(ServingConfig(bundle=str(bundle), port=0, expected_digest="0" * 64))
 
 
+@pytest.mark.parametrize("names", [("x", "y"), ("y", "x", "gripper"), ("x", "y", "gripper", "wrist")])
+def test_a_policy_of_another_robot_is_not_served(bundle, names):
+    with pytest.raises(PolicyError, match=r"answers with 3 numbers \(x, y, gripper\); the robot takes"):
+        serve(ServingConfig(bundle=str(bundle), port=0, robot={"actions": [{"name": name} for name in names]}))
+
+
 def test_what_is_no_bundle_is_not_served(tmp_path):
     with pytest.raises(PolicyError, match="no policy bundle"):
         serve(ServingConfig(bundle=str(tmp_path / "nothing"), port=0))

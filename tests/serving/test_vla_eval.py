@@ -1,5 +1,6 @@
 """The evaluation harness `vla-eval` runs its own loop against the server, without an adapter of ours."""
 
+import time
 from typing import Any, ClassVar
 
 import numpy as np
@@ -8,7 +9,9 @@ from policy_server import PATIENCE, TOKEN
 from vla_eval import api
 from vla_eval.benchmarks.base import StepBenchmark, StepResult
 from vla_eval.specs import DimSpec
+from websockets.sync.client import connect
 
+from lapa.client.wire import pack, unpack
 from tests.serving.conftest import HORIZON
 
 
@@ -51,6 +54,17 @@ class Reaching(StepBenchmark):
 def address(server) -> str:
     """The harness sends no headers: the token stands in the address."""
     return f"ws://harness:{TOKEN}@127.0.0.1:{server.port}/vla-eval"
+
+
+@pytest.mark.parametrize("skew", [-1e9, 1e9])
+def test_a_robot_whose_clock_is_wrong_is_answered(address, skew):
+    """Tokens hold no time, and deadlines are lengths of time, so nothing depends on two clocks."""
+    payload = {"images": {"front": np.zeros((32, 32, 3), np.uint8)}, "task_description": "push", "state": np.zeros(2)}
+    message = {"type": "observation", "payload": payload, "seq": 1, "timestamp": time.time() + skew}
+    with connect(address) as robot:
+        robot.send(pack(message))
+        answer = unpack(robot.recv(timeout=PATIENCE))
+    assert answer["type"] == "action" and abs(answer["timestamp"] - time.time()) < PATIENCE
 
 
 def test_the_harness_runs_its_benchmark_against_the_server(server, address, tmp_path):
