@@ -177,8 +177,9 @@ def main() -> None:
         first_step(options.width)
         end_process(0)
     config = settings(options.width, options.steps)
-    found = {name: measured(MODES[name], config, options.rounds, options.steps) for name in options.modes.split(",")}
+    # First: engines tell this process's environment of a process group, which children would try to join.
     started = first_step_seconds(options.width)
+    found = {name: measured(MODES[name], config, options.rounds, options.steps) for name in options.modes.split(",")}
     result = {"width": options.width, "steps": options.steps, "rounds": options.rounds, "goals": GOALS}
     write({**result, "modes": found, "first_zero3_step_cpu_seconds": started}, options.out)
     end_process(0)
