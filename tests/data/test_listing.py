@@ -5,16 +5,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import fsspec
-import pytest
 
 from lapa.config.data import IngestConfig, VideoFolderSource
 from lapa.data.ingest_plan import Plan
 from lapa.data.readers.base import list_files
 from lapa.data.readers.build import build_reader
 from lapa.data.readers.listing import first_names, walk_files
-from tests.s3_server import S3Server, s3
-
-__all__ = ["s3"]  # the fixture
 
 NAMES = ["a-b.mp4", "a/x.mp4", "a/y/deep.mp4", "a/y.mp4", "a.mp4", "ä/ö.mp4", ".hidden/z.mp4", "a/.part.mp4", "z.txt"]
 
@@ -34,7 +30,7 @@ def planned_bytes(url: str) -> int:
     plan = Plan(reader.items(), config)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert plan.num_items in (2000, 6000, 8000)
+    assert plan.num_items in (2000, 6000)
     return peak
 
 
@@ -72,16 +68,3 @@ def test_a_plan_does_not_grow_with_the_number_of_files(tmp_path):
     many = write_names(tmp_path / "many", (f"{n // 1000:04d}/clip-{n % 1000:04d}.mp4" for n in range(6000)))
     planned_bytes(str(few))  # imports and caches
     assert planned_bytes(str(many)) < 1.3 * planned_bytes(str(few)) + 2**20
-
-
-@pytest.mark.slow
-def test_a_plan_of_a_bucket_does_not_grow_with_it(s3: S3Server):
-    bucket = s3.new_bucket("listing")
-    fs = fsspec.filesystem("s3")
-    for name, count in (("few", 2000), ("many", 8000)):
-        for start in range(0, count, 100):  # more folders than are listed at a time, in both
-            names = (f"listing/{name}/{start // 100:04d}/clip-{n:04d}.mp4" for n in range(100))
-            fs.pipe(dict.fromkeys(names, b"x"))
-    assert [file.name for file in walk_files(f"{bucket}/few")] == sorted(list_files(f"{bucket}/few"))
-    planned_bytes(f"{bucket}/few")
-    assert planned_bytes(f"{bucket}/many") < 1.3 * planned_bytes(f"{bucket}/few") + 2**20
