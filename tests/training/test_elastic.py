@@ -19,10 +19,10 @@ from tests.training.toy import read_losses
 from tests.training.train_elastic import BATCH_SIZE, SPEC, STREAM, train
 
 SCRIPT = Path(__file__).parent / "train_elastic.py"
-TOLERANCE = 1e-4
-"""Of a loss, relative. Sums over a batch are added up in another order (1e-7 each); Adam divides by the size of the
-gradient and codes restart at latents, so that differences grow from step to step. A sample or a noise that differs
-moves the loss by percents: `test_what_the_tolerance_tells_apart` holds that."""
+TOLERANCE = 1e-5
+"""Of a loss, relative. Sums over a batch are added up in another order: 2e-7 was measured, on one, two and four ranks.
+Adam divides by the size of the gradient, so that differences grow from step to step. A sample or a noise that differs
+moves a loss by percents: `test_what_the_tolerance_tells_apart` holds that."""
 
 Samples = dict[int, list[tuple[int, int]]]
 
@@ -102,4 +102,4 @@ def test_what_the_tolerance_tells_apart(tmp_path: Path, dataset: str, monkeypatc
     )
     train("torch", other, dataset, 3)
     first, second = (read_losses(folder / "losses-0.jsonl")[1] for folder in (one, other))
-    assert abs(first - second) > 10 * TOLERANCE * first
+    assert abs(first - second) > 100 * TOLERANCE * first
