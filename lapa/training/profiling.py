@@ -94,7 +94,7 @@ class Shares:
         limits, step = self.by_limit, self.seconds / max(self.steps, 1)
         return (
             f"limited by {self.limit} ({limits[self.limit]:.0%} of {step:.3g} s a step, over {self.steps} steps): "
-            f"{limits['data']:.0%}, compute {limits['compute']:.0%}, communication {limits['communication']:.0%}; "
+            f"data {limits['data']:.0%}, compute {limits['compute']:.0%}, communication {limits['communication']:.0%}; "
             f"in the loop: {', '.join(parts)}"
         )
 

@@ -68,7 +68,8 @@ def test_waiting_for_other_ranks_counts_as_communication():
     assert shares.communication == pytest.approx(0.41)
     assert shares.phases["backward"] == pytest.approx(0.19)
     assert shares.limit == "communication"
-    assert shares.line().startswith("limited by communication (41% of 5 s a step, over 2 steps)")
+    said = "limited by communication (41% of 5 s a step, over 2 steps): data 10%, compute 19%, communication 41%"
+    assert shares.line().startswith(said)
 
 
 def test_collectives_behind_computation_limit_nothing():
