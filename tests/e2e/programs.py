@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from lapa import files
 from lapa.stages.results import StageResult, read_result
 from lapa.tracking.progress import PROGRESS_VARIABLE
 from lapa.tracking.stage_log import read_history
@@ -114,6 +115,20 @@ def stopped(
             num_let_go += os.write(writing, b"." * (len(seen) - num_let_go))
     os.close(writing)
     return _end(process)
+
+
+def last_step(events: list[dict[str, Any]]) -> int:
+    """The last update that a progress file tells of."""
+    return max((event.get("step", 0) for event in events), default=0)
+
+
+def has_checkpoint(work_url: str, name: str) -> bool:
+    """Whether a checkpoint of a training stage is complete; where none is, the threads that write it get a moment."""
+    folders = [folder for folder in files.list_names(work_url) if folder.startswith(f"{name}-")]
+    found = any(files.exists(files.join(work_url, folder, "checkpoints", "last")) for folder in folders)
+    if not found:
+        time.sleep(0.3)
+    return found
 
 
 def result_of(work: Path, name: str) -> StageResult:

@@ -3,11 +3,21 @@
 import random
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.e2e.programs import STEPS, copy_before, is_complete, made, numbers_of, result_of, stopped, tracked_runs
+from tests.e2e.programs import (
+    STEPS,
+    copy_before,
+    has_checkpoint,
+    is_complete,
+    last_step,
+    made,
+    numbers_of,
+    result_of,
+    stopped,
+    tracked_runs,
+)
 
 
 @pytest.mark.parametrize("name", ["laq", "pretrain", pytest.param("finetune", marks=pytest.mark.slow)])
@@ -18,7 +28,9 @@ def test_a_killed_and_a_terminated_stage_end_like_an_undisturbed_one(
     dice = random.Random(f"kill {name}")
     killed_at, stopped_at = dice.randrange(6, 11), dice.randrange(13, 18)
 
-    killed = stopped(work, name, signal.SIGKILL, lambda events: last_step(events) >= killed_at)
+    killed = stopped(
+        work, name, signal.SIGKILL, lambda events: last_step(events) >= killed_at and has_checkpoint(str(work), name)
+    )
     assert killed.code == -signal.SIGKILL
     assert not is_complete(work, name)
 
@@ -35,10 +47,6 @@ def test_a_killed_and_a_terminated_stage_end_like_an_undisturbed_one(
         assert numbers_of(work, name, part) == numbers_of(finished_run, name, part)
     assert [step for step, _ in numbers_of(work, name, "train/total")["train/total"]] == list(range(1, STEPS + 1))
     assert tracked_runs(work, name) == ["FINISHED"], "three starts are one run"
-
-
-def last_step(events: list[dict[str, Any]]) -> int:
-    return max((event.get("step", 0) for event in events), default=0)
 
 
 def last_saved_step(work: Path, name: str) -> int:

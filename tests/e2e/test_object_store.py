@@ -16,7 +16,7 @@ from lapa.models.storage import model_digest
 from lapa.stages.results import StageResult, read_result
 from lapa.tracking.stage_log import read_history
 from tests.data.sources import write_clips
-from tests.e2e.programs import STEPS, Ended, stage, stopped, tiny_run, write_run
+from tests.e2e.programs import STEPS, Ended, has_checkpoint, last_step, stage, stopped, tiny_run, write_run
 from tests.s3_server import S3Server, s3
 
 __all__ = ["s3"]  # the fixture
@@ -87,7 +87,7 @@ def test_a_run_in_a_bucket_needs_nothing_of_the_disks_it_ran_on(machine: Machine
     assert videos.url.startswith(machine.work_url) and videos.digest == dataset.revision
     assert len(dataset) == CLIPS and dataset.info.num_shards == CLIPS // CLIPS_PER_SHARD
 
-    killed = machine.is_killed("laq", lambda events: max((event.get("step", 0) for event in events), default=0) >= 8)
+    killed = machine.is_killed("laq", lambda events: last_step(events) >= 8 and has_checkpoint(machine.work_url, "laq"))
     assert killed.code == -signal.SIGKILL
     assert machine.result_of("laq") is None
 
