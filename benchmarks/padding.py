@@ -3,8 +3,9 @@
     python benchmarks/padding.py INSTRUCTIONS [--tokenizer FOLDER] [--image-tokens 64] [--batch 32] [--out FILE]
 
 INSTRUCTIONS is a dataset's folder or URL, or a JSON list of texts. Without --tokenizer, a token is a word or a mark of
-punctuation; with it, a Hugging Face tokenizer's folder counts. `waste` is of batches in the stream's own (shuffled)
-order, `sorted` of the same global batches dealt to micro batches by length.
+punctuation; with it, a Hugging Face tokenizer's folder counts. `waste` is of the micro batches that training cuts a
+rank's share of a batch into, `unsorted` of the same samples in the stream's own order, as where `fit.micro_batch_size`
+is not set and a share goes through at once.
 """
 
 import json
@@ -19,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.measuring import parser_of, write
 from lapa.data.dataset import Dataset
+from lapa.training.micro_batches import longest_first
 
 GOAL = 0.02
 TEMPLATE_TOKENS = 14
@@ -58,7 +60,7 @@ def main() -> None:
     parser.add_argument("--image-tokens", type=int, default=64, help="positions of the picture (SmolVLM 64, LLaVA 576)")
     parser.add_argument("--codes", type=int, default=4)
     parser.add_argument("--batch", type=int, default=32, help="samples of one forward pass")
-    parser.add_argument("--passes", type=int, default=8, help="forward passes that share a global batch")
+    parser.add_argument("--passes", type=int, default=8, help="micro batches of a rank's share")
     parser.add_argument("--batches", type=int, default=200, help="global batches to look at")
     options = parser.parse_args()
     texts, count = instructions_of(options.instructions), counter_of(options.tokenizer)
@@ -66,15 +68,16 @@ def main() -> None:
     lengths, weights = [around + count(text) for text, _ in texts], [samples for _, samples in texts]
     drawn = random.Random(0)
     shuffled: list[list[int]] = []
-    dealt: list[list[int]] = []
+    cut: list[list[int]] = []
     for _ in range(options.batches):
         batch = drawn.choices(lengths, weights, k=options.batch * options.passes)
-        for order, found in ((batch, shuffled), (sorted(batch), dealt)):
-            found += [order[first : first + options.batch] for first in range(0, len(order), options.batch)]
+        for order, found in ((range(len(batch)), shuffled), (longest_first(batch), cut)):
+            taken = [batch[place] for place in order]
+            found += [taken[first : first + options.batch] for first in range(0, len(taken), options.batch)]
     result: dict[str, Any] = {
         "instructions": len(texts), "distinct": len({text for text, _ in texts}), "batch": options.batch,
         "image_tokens": options.image_tokens, "shortest": min(lengths), "longest": max(lengths),
-        "waste": waste(shuffled), "sorted": waste(dealt), "goal": GOAL,
+        "waste": waste(cut), "unsorted": waste(shuffled), "goal": GOAL,
     }  # fmt: skip
     write(result, options.out)
 

@@ -6,8 +6,9 @@ rows of its own samples. So one seed gives one noise per sample, however samples
 batches, and a run goes on alike at another number of ranks. It costs little: noise has the width of a code or of an
 action chunk, not that of a network's layers.
 
-What draws from torch's default generator (dropout in a backbone's adapters) follows the first sample of its micro
-batch: it stays the same at another number of ranks as long as `fit.micro_batch_size` does.
+What draws from torch's default generator (dropout in a backbone's adapters) follows the number of its micro batch,
+counted over all ranks: it goes on alike after a restart, and where micro batches are cut in the batch's own order also
+at another number of ranks, as long as `fit.micro_batch_size` does.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,10 +20,11 @@ from torch import Tensor
 
 
 class SampleDraws:
-    """Numbers for the samples from `first` on of a global batch of `total`."""
+    """Numbers for the samples at some places of a global batch of `total`."""
 
-    def __init__(self, seed: int, *, first: int, total: int) -> None:
-        self.first, self.total = first, total
+    def __init__(self, seed: int, *, places: Sequence[int], total: int) -> None:
+        self.total = total
+        self._rows = torch.tensor(places, dtype=torch.int64)
         self._seed = seed
         self._generators: dict[torch.device, torch.Generator] = {}
 
@@ -35,14 +37,18 @@ class SampleDraws:
         """The shape that the numbers of all samples have."""
         return [self.total if place == axis else size for place, size in enumerate(shape)]
 
+    def own(self, drawn: Tensor, axis: int) -> Tensor:
+        """What belongs to the samples here, of numbers that were drawn for all."""
+        return drawn.index_select(axis, self._rows.to(drawn.device, non_blocking=True))
+
 
 _draws: ContextVar[SampleDraws | None] = ContextVar("sample_draws", default=None)
 
 
 @contextmanager
-def drawing_for_samples(seed: int, *, first: int, total: int) -> Iterator[None]:
-    """Inside, a batch given to a model holds the samples from `first` on of a global batch of `total`."""
-    token = _draws.set(SampleDraws(seed, first=first, total=total))
+def drawing_for_samples(seed: int, *, places: Sequence[int], total: int) -> Iterator[None]:
+    """Inside, a batch given to a model holds the samples at `places` of a global batch of `total`, in that order."""
+    token = _draws.set(SampleDraws(seed, places=places, total=total))
     try:
         yield
     finally:
@@ -56,7 +62,7 @@ def sample_normal(shape: Sequence[int], *, device: torch.device, axis: int = 0) 
     if draws is None:
         return torch.randn(*shape, device=device)
     drawn = torch.randn(draws.whole(shape, axis), generator=draws.generator(device), device=device)
-    return drawn.narrow(axis, draws.first, shape[axis])
+    return draws.own(drawn, axis)
 
 
 def sample_uniform(shape: Sequence[int], *, device: torch.device, axis: int = 0) -> Tensor:
@@ -65,4 +71,4 @@ def sample_uniform(shape: Sequence[int], *, device: torch.device, axis: int = 0)
     if draws is None:
         return torch.rand(*shape, device=device)
     drawn = torch.rand(draws.whole(shape, axis), generator=draws.generator(device), device=device)
-    return drawn.narrow(axis, draws.first, shape[axis])
+    return draws.own(drawn, axis)

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from lapa.models.randomness import drawing_for_samples
 from lapa.training.checkpoints import Checkpoints
 from lapa.training.engine import Engine
 from lapa.training.hooks import Hook, Hooks, StepReport
+from lapa.training.micro_batches import micro_batches
 from lapa.training.profiling import phase
 from lapa.training.seeding import mix
 from lapa.training.signals import Interrupted, StopSignals
@@ -152,16 +153,18 @@ def accumulate(
     What is drawn follows `seed` and the samples' places in the global batch, not ranks and micro batches.
     """
     sums: dict[str, Tensor] = {}
-    pieces = split(batch, micro_batch_size or batch.size)
+    taken = micro_batches(batch, micro_batch_size, task.lengths(engine, batch))
+    pieces = [micro.batch for micro in taken]
     torch.manual_seed(mix(seed, "whole batch"))
     task.before_update(engine, pieces)
-    first, total = engine.rank * batch.size, engine.world_size * batch.size
-    shares = weights(task, engine, pieces)
-    for number, (piece, share) in enumerate(zip(pieces, shares, strict=True), start=1):
+    start, total = engine.rank * batch.size, engine.world_size * batch.size
+    first, shares = start, weights(task, engine, pieces)
+    for number, (micro, share) in enumerate(zip(taken, shares, strict=True), start=1):
         torch.manual_seed(mix(seed, "piece", first))
-        with drawing_for_samples(mix(seed, "samples"), first=first, total=total):
+        places = [start + place for place in micro.places]
+        with drawing_for_samples(mix(seed, "samples"), places=places, total=total):
             with phase("to device"):
-                piece = piece.to(engine.device)
+                piece = micro.batch.to(engine.device)
             with phase("forward"):
                 losses = task.losses(engine, piece)
             with phase("backward"):
@@ -182,19 +185,6 @@ def weights(task: Task, engine: Engine, pieces: Sequence[Batch]) -> list[float]:
         return [size / sum(sizes) for size in sizes]
     total = engine.sum_of(sum(known))
     return [count * engine.world_size / max(total, 1.0) for count in known]
-
-
-def split(batch: Batch, size: int) -> list[Batch]:
-    """Consecutive pieces of at most `size` samples."""
-    if size >= batch.size:
-        return [batch]
-    return [
-        replace(
-            batch,
-            **{f.name: v[start : start + size] for f in fields(batch) if (v := getattr(batch, f.name)) is not None},
-        )
-        for start in range(0, batch.size, size)
-    ]
 
 
 def validate(
@@ -227,7 +217,7 @@ def held_out(engine: Engine, batches: Iterable[Batch], *, seed: int) -> Iterator
     """This rank's share of the held-out batches; what a model draws for a sample is the same on any rank."""
     for number, batch in enumerate(batches):
         first, total = engine.rank * batch.size, engine.world_size * batch.size
-        with drawing_for_samples(mix(seed, number), first=first, total=total):
+        with drawing_for_samples(mix(seed, number), places=range(first, first + batch.size), total=total):
             yield batch.to(engine.device)
 
 

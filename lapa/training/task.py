@@ -21,6 +21,10 @@ class Task(Protocol):
         """How many things the loss of these samples is a mean over, read off the host's batch, so that every one
         of them weighs the same wherever it falls; None where every sample counts alike."""
 
+    def lengths(self, engine: Engine, batch: Batch) -> Sequence[int] | None:
+        """How much each sample costs where a micro batch costs as much as its longest sample; None where all cost
+        alike. Of the host's batch, and without a word to other ranks."""
+
     def losses(self, engine: Engine, batch: Batch) -> dict[str, Tensor]:
         """Scalars of one micro batch: `total` is minimized, all are logged (averaged over micro batches
         and ranks). Calls the model through `engine.run`."""

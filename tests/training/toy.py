@@ -66,6 +66,9 @@ class ToyTask:
     def weigh(self, batch: Batch) -> float | None:
         return None
 
+    def lengths(self, engine: Engine, batch: Batch) -> Sequence[int] | None:
+        return None
+
     def losses(self, engine: Engine, batch: Batch) -> dict[str, Tensor]:
         loss = engine.run(batch)
         return {"total": loss, "doubled": loss * 2}

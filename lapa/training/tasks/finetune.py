@@ -1,6 +1,7 @@
 """Finetuning the vision-language-action model on a few episodes with actions."""
 
 import logging
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -19,6 +20,10 @@ class FinetuneTask(ActionTask):
         super().__init__(spec)
         self.latent_loss_weight = latent_loss_weight
         self._has_warned = False
+
+    def lengths(self, engine: Engine, batch: Batch) -> Sequence[int] | None:
+        """The latent loss is a mean over labelled samples of its own micro batch: it keeps the batch's order."""
+        return None if self.latent_loss_weight else super().lengths(engine, batch)
 
     def losses(self, engine: Engine, batch: Batch) -> dict[str, Tensor]:
         results = super().losses(engine, batch)

@@ -31,6 +31,9 @@ class InverseDynamicsTask:
         assert batch.motion is not None, "the stage asks the stream for motion"
         return float(batch.motion.isfinite().all(dim=-1).sum())
 
+    def lengths(self, engine: Engine, batch: Batch) -> Sequence[int] | None:
+        return None
+
     def losses(self, engine: Engine, batch: Batch) -> dict[str, Tensor]:
         """Squared error in standard deviations of the action."""
         assert batch.motion is not None, "the stage asks the stream for motion"

@@ -68,6 +68,9 @@ class LaqTask:
     def weigh(self, batch: Batch) -> float | None:
         return None
 
+    def lengths(self, engine: Engine, batch: Batch) -> Sequence[int] | None:
+        return None
+
     def losses(self, engine: Engine, batch: Batch) -> dict[str, Tensor]:
         """`total`; with supervision also its two parts, `reconstruction` and `motion`."""
         if self.config.augmentation is None:

@@ -26,6 +26,10 @@ class VlaTask:
     def weigh(self, batch: Batch) -> float | None:
         return None
 
+    def lengths(self, engine: Engine, batch: Batch) -> Sequence[int] | None:
+        """Of prompts, where the backbone pads them."""
+        return self._look_at(engine).backbone.lengths(batch.instructions)
+
     def after_update(self, engine: Engine) -> dict[str, float]:
         return {}
 
@@ -49,7 +53,8 @@ class VlaTask:
     def should_stop(self, metrics: Mapping[str, float]) -> str | None:
         return None
 
-    def _look_at(self, engine: Engine) -> None:
+    def _look_at(self, engine: Engine) -> VisionLanguageAction:
         """Remember the model: saving needs its processor beside the weights."""
         assert isinstance(engine.model, VisionLanguageAction)
         self._model = engine.model
+        return self._model

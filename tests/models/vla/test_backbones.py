@@ -5,7 +5,7 @@ import torch
 
 from lapa.config.vla import HuggingFaceBackbone, LoraConfig
 from lapa.errors import ConfigError
-from lapa.models.vla.backbones.convolutional import hashed_words
+from lapa.models.vla.backbones.convolutional import ConvolutionalBackbone, hashed_words
 from lapa.models.vla.tiny import FAMILIES
 from tests.models.vla.models import seeded, small_convolutional, some_batch, spec_of, tiny_backbone
 
@@ -53,6 +53,17 @@ def test_hidden_states_see_the_image_the_instruction_and_only_earlier_tokens(mod
     assert not torch.allclose(hidden, other_words, atol=1e-6)
     torch.testing.assert_close(hidden[:, :2], other_token[:, :2])
     assert not torch.allclose(hidden[:, 2], other_token[:, 2], atol=1e-6)
+
+
+def test_prompts_are_counted_where_they_are_padded(model):
+    batch = some_batch()
+    lengths = model.backbone.lengths(batch.instructions)
+    if isinstance(model.backbone, ConvolutionalBackbone):
+        assert lengths is None
+        return
+    real = model.backbone.prompter(batch.current, batch.instructions)["attention_mask"].sum(dim=1)
+    assert torch.equal(real - torch.tensor(lengths), (real - torch.tensor(lengths))[:1].expand(3))
+    assert len(set(lengths)) == 3
 
 
 def test_every_new_row_gets_a_gradient_when_it_is_used(model):

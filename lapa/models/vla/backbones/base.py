@@ -39,5 +39,13 @@ class Backbone(nn.Module):
         """Start decoding."""
         raise NotImplementedError
 
+    def lengths(self, instructions: tuple[str, ...]) -> list[int] | None:
+        """Of prompts, where a batch of them costs as much as its longest; None where it does not."""
+        return None
+
+    def compilable(self) -> list[nn.Module]:
+        """Inner modules that `torch.compile` may take: most of the work, and only tensors go in."""
+        return []
+
     def save_files(self, folder: Path) -> None:
         """Write what rebuilding the backbone needs beside its config and weights; many need nothing."""

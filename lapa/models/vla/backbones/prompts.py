@@ -34,6 +34,7 @@ class Prompter:
         if self.processor.tokenizer.pad_token_id is None:
             self.processor.tokenizer.pad_token = self.processor.tokenizer.eos_token
         self._text = lru_cache(maxsize=65536)(self._compose)
+        self.length = lru_cache(maxsize=65536)(self._count)
 
     def __call__(self, images: Images, instructions: tuple[str, ...]) -> dict[str, Tensor]:
         """Inputs of the model, on the CPU."""
@@ -46,6 +47,10 @@ class Prompter:
 
     def save(self, folder: Path) -> None:
         self.processor.save_pretrained(folder)
+
+    def _count(self, instruction: str) -> int:
+        """Tokens of the prompt; every frame has equally many more."""
+        return len(self.processor.tokenizer(self._text(instruction), add_special_tokens=False)["input_ids"])
 
     def _compose(self, instruction: str) -> str:
         """The whole prompt of one instruction, ready for the answer."""
