@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -36,6 +37,7 @@ LOOPBACK = "127.0.0.1"
 READY_SECONDS = 5.0
 """For one question whether a server is ready."""
 FRONT_SECONDS = 60.0
+FRONT_POLL_SECONDS = 0.02
 _LISTENING = re.compile(r"event=listening host=\S+ port=(\d+)")
 
 
@@ -178,6 +180,7 @@ class LocalTarget:
             if not front.is_alive() or now() > deadline:
                 said = (front.said().strip().splitlines() or ["it said nothing"])[-1]
                 raise RolloutFailed(f"robots cannot be served at {spec.host}:{spec.port}: {said}. Take another --port")
+            time.sleep(FRONT_POLL_SECONDS)
         front.note(port=int(found[1]))
 
     def _port(self, server: Detached) -> int | None:

@@ -59,7 +59,7 @@ def test_a_deployment_follows_its_alias_and_goes_back_without_the_registry(
     def state(*options: object) -> tuple[object, ...]:
         (row,) = lapactl_json("deploy", "status", *(options or at))
         desired = row["desired"] and row["desired"]["version"]
-        answered = requests.post(row["address"].replace("ws", "http", 1), json={}, timeout=60).json()["version"]
+        answered = requests.post(row["address"].replace("ws", "http", 1), json={}, timeout=300).json()["version"]
         assert answered == row["actual"]["version"]
         return row["state"], desired, answered, row["health"]
 

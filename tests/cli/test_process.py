@@ -44,15 +44,16 @@ def save(*_):
     sys.exit(75)
 signal.signal(signal.SIGTERM, save)
 pathlib.Path({str(ready)!r}).touch()
-time.sleep(60)
+time.sleep(600)
 """
 
+    before = signal.getsignal(signal.SIGINT)  # ignored, where the tests run in the background of a shell
+
     def press_ctrl_c():
-        while not ready.exists():
+        while not ready.exists() or signal.getsignal(signal.SIGINT) is before:
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGINT)
 
-    before = signal.getsignal(signal.SIGINT)  # ignored, where the tests run in the background of a shell
     threading.Thread(target=press_ctrl_c).start()
     ended = run_process(python(code), log=tmp_path / "log", on_event=id)
     assert ended.was_interrupted

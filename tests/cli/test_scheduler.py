@@ -190,7 +190,7 @@ signal.signal(signal.SIGTERM, stop)
 stop_with_starter()
 (folder / "written").write_text(str(os.getpid()))
 (folder / "written").rename(folder / "ready")
-time.sleep(60)
+time.sleep(900)
 """
 
 

@@ -65,7 +65,7 @@ def namespace(real_cluster: Cluster) -> str:
 
 
 def _wait_until_served(cluster: Cluster, path: str) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while True:
         try:
             cluster.get_path(path)

@@ -1,5 +1,6 @@
 """Logs of many ranks as one, what they say about a failure, and following them through broken streams."""
 
+import json
 import re
 import threading
 import time
@@ -15,8 +16,9 @@ from lapa_k8s.errors import JobFailed, JobVanished, WaitedTooLong
 from lapa_k8s.following import follow_logs, read_logs, wait_for_end
 from lapa_k8s.log_lines import LogLine, merge_lines, node_order, parse_line
 from lapa_k8s.names import JOB_LABEL, MANAGED_LABELS
-from lapa_k8s.states import State
+from lapa_k8s.states import JobState, State
 
+GENEROUS_SECONDS = 300
 JOBS = "/apis/kubeflow.org/v1/namespaces/team/pytorchjobs"
 PODS = "/api/v1/namespaces/team/pods"
 LABELS = {**MANAGED_LABELS, JOB_LABEL: NAME}
@@ -46,8 +48,8 @@ def put_job(api: FakeApi, **conditions: str) -> None:
 def put_pod(api: FakeApi, index: int, lines: list[str], **state) -> None:
     item = pod(index, **state)
     item["metadata"] |= {"labels": LABELS}
+    api.logs[item["metadata"]["name"]] = lines  # first: a pod that has ended says no more
     api.put(f"{PODS}/{item['metadata']['name']}", item)
-    api.logs[item["metadata"]["name"]] = lines
 
 
 def test_a_line_tells_its_rank_and_time():
@@ -173,8 +175,18 @@ def test_a_job_that_vanishes_while_followed_is_told(fake_api: FakeApi, cluster: 
 def test_waiting_ends_well_when_the_job_does(fake_api: FakeApi, cluster: Cluster):
     put_job(fake_api)
     seen: list[str] = []
-    threading.Timer(0.3, lambda: put_job(fake_api, Succeeded="done")).start()
-    assert wait_for_end(cluster, "team", NAME, on_change=lambda now: seen.append(now.state)).state is State.SUCCEEDED
+    looked = threading.Event()
+
+    def note(now: JobState) -> None:
+        seen.append(now.state)
+        looked.set()
+
+    def succeed() -> None:
+        assert looked.wait(GENEROUS_SECONDS)
+        put_job(fake_api, Succeeded="done")
+
+    threading.Thread(target=succeed).start()
+    assert wait_for_end(cluster, "team", NAME, on_change=note).state is State.SUCCEEDED
     assert seen == ["pending", "succeeded"]
 
 
@@ -189,22 +201,17 @@ def test_waiting_tells_failure_and_lost_patience_apart(fake_api: FakeApi, cluste
 
 def test_a_watch_whose_version_is_gone_starts_from_now(fake_api: FakeApi, cluster: Cluster):
     put_job(fake_api)
-    watched = threading.Event()
 
     def expire(_method: str, _path: str, query: dict[str, str]):
         if "watch" not in query:
             return None
         if "resourceVersion" in query:
             return status(410, "Expired", "too old resource version")
-        watched.set()
-        return None
-
-    def succeed() -> None:
-        watched.wait(timeout=60)
         put_job(fake_api, Succeeded="done")
+        change = {"type": "MODIFIED", "object": fake_api.objects[f"{JOBS}/{NAME}"]}
+        return 200, json.dumps(change) + "\n"
 
     fake_api.rules.append(expire)
-    threading.Thread(target=succeed).start()
     assert wait_for_end(cluster, "team", NAME).state is State.SUCCEEDED
     watches = [query.get("resourceVersion") for _, _, query in fake_api.requests if "watch" in query]
     assert [bool(version) for version in watches] == [True, False]

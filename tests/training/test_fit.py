@@ -37,7 +37,7 @@ def train(url: str, *, task: Any = None, hooks: tuple[Hook, ...] = (), noise: fl
 
 def run_script(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(SCRIPT), *args], env=rank_environment(), capture_output=True, text=True, timeout=300
+        [sys.executable, str(SCRIPT), *args], env=rank_environment(), capture_output=True, text=True, timeout=900
     )
 
 
