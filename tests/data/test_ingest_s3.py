@@ -8,6 +8,7 @@ from lapa.config.data import IngestConfig, LeRobotSource, RldsSource, VideoFolde
 from lapa.data.dataset import Dataset
 from lapa.data.frames import episode_frames
 from lapa.data.ingest import ingest
+from lapa.data.readers.listing import walk_files
 from tests.data.sources import write_clips, write_lerobot, write_rlds
 from tests.s3_server import S3Server, s3
 
@@ -44,6 +45,36 @@ def test_robot_logs_are_read_from_a_bucket(s3: S3Server, tmp_path, kind):
     report = ingest(IngestConfig(source=source, image_size=32, workers=1), f"{bucket}/dataset")
     assert report.num_episodes == 2 and not report.failed
     assert Dataset.open(f"{bucket}/dataset").info.has_actions
+
+
+def test_small_folders_of_a_bucket_are_listed_together(s3: S3Server, monkeypatch):
+    bucket = s3.new_bucket("listing")
+    names = [f"{folder:03d}/{number}.mp4" for folder in range(40) for number in range(folder % 3 + 1)]
+    names += [
+        "a/b/c.mp4",
+        "a/b-c.mp4",
+        "a-b/c.mp4",
+        "a.mp4",
+        "b/.part.mp4",
+        ".hidden/c.mp4",
+        "d/.hidden/e.mp4",
+        "ä/ö.mp4",
+    ]
+    fs = fsspec.filesystem("s3")
+    fs.pipe({f"listing/raw/{name}": b"x" * (number + 1) for number, name in enumerate(names)})
+    requests = []
+    call = fs.call_s3
+    monkeypatch.setattr(fs, "call_s3", lambda *args, **asked: requests.append(asked) or call(*args, **asked))
+
+    seen = [name for name in sorted(names) if not any(part.startswith(".") for part in name.split("/"))]
+    assert [(file.name, file.size) for file in walk_files(f"{bucket}/raw")] == [
+        (name, names.index(name) + 1) for name in seen
+    ]
+    plain = [name for name in seen if name[0] == "0"]
+    fs.pipe({f"listing/plain/{name}": b"x" for name in plain})
+    requests.clear()
+    assert [file.name for file in walk_files(f"{bucket}/plain")] == plain
+    assert len(requests) < 5, "of 40 folders"
 
 
 def _objects(url: str) -> dict:

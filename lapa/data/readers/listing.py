@@ -1,14 +1,16 @@
 """Files below a URL, one after the other in the order of their names: of millions, a few pages are in memory.
 
 fsspec lists a bucket whole, some kilobytes of memory for each object, and keeps that; so pages of S3 are asked for
-here, through the client that s3fs has anyway. Folders are listed ahead by threads, in parallel.
+here, through the client that s3fs has anyway. Folders are listed ahead by threads, in parallel; of S3, many small ones
+with one request (`_s3_together`).
 """
 
+import itertools
 import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fsspec import AbstractFileSystem
@@ -18,11 +20,19 @@ from lapa import files
 from lapa.data.readers.base import SourceFile
 
 PARALLEL = 16
-"""Folders that are listed at a time."""
+"""Folders, or groups of them, that are listed at a time."""
 _PAGES_AHEAD = 4
 """Of each such folder, that wait to be used."""
+_TOGETHER = 256
+"""Folders in a group, where a store lists several with one request."""
+_WORTH = 4
+"""Whole folders that such a request must bring; larger ones are listed one by one."""
 
 Page = list["_Entry"]
+Folders = tuple[str, ...]
+Lister = Callable[[Folders], Iterator[Page]]
+"""Pages of one folder: its files, and its folders. Of several that follow each other: their files at any depth, and
+folders that are still to be listed, in the order of their names."""
 
 
 class _Entry(NamedTuple):
@@ -38,9 +48,9 @@ def walk_files(url: str) -> Iterator[SourceFile]:
     fs, root = url_to_fs(url)
     fs.invalidate_cache()
     base = root.rstrip("/")
-    pages = _pages_of(fs)
+    lister, together = _lister_of(fs)
     found = False
-    for entry in _walk(pages, f"{base}/"):
+    for entry in _walk(lister, lister((f"{base}/",)), together, together):
         found = True
         yield _source_file(entry, entry.path[len(base) + 1 :])
     if not found and fs.isfile(root):
@@ -50,7 +60,8 @@ def walk_files(url: str) -> Iterator[SourceFile]:
 def first_names(url: str) -> list[str]:
     """Names of the first thousand or so files and folders directly inside a folder."""
     fs, root = url_to_fs(url)
-    page = next(_pages_of(fs)(f"{root.rstrip('/')}/"), [])
+    lister, _ = _lister_of(fs)
+    page = next(lister((f"{root.rstrip('/')}/",)), [])
     return [files.name_of(entry.path) for entry in page]
 
 
@@ -58,56 +69,80 @@ def _source_file(entry: _Entry, name: str) -> SourceFile:
     return SourceFile(path=entry.path, name=name, size=entry.size, version=entry.version)
 
 
-def _walk(pages: Callable[[str], Iterator[Page]], folder: str) -> Iterator[_Entry]:
-    """Depth first. Of the entries ahead, folders are being listed by threads already."""
-    waiting: deque[tuple[_Entry, _Ahead | None]] = deque()
-    entries = (entry for page in pages(folder) for entry in page if not _is_hidden(entry.path))
+def _walk(lister: Lister, pages: Iterator[Page], together: int, below: int) -> Iterator[_Entry]:
+    """Depth first. Of the entries ahead, folders are being listed by threads already.
+
+    `together`: how many folders of these pages are listed as a group, `below`: of the pages of a single folder.
+    """
+    waiting: deque[_Entry | _Ahead] = deque()
+    entries = (entry for page in pages for entry in page if not _is_hidden(entry.path))
+    units = _units(entries, together)
     is_all = False
     try:
         while True:
-            while not is_all and sum(ahead is not None for _, ahead in waiting) < PARALLEL and len(waiting) < 10_000:
-                entry = next(entries, None)
-                if entry is None:
+            while not is_all and sum(isinstance(unit, _Ahead) for unit in waiting) < PARALLEL and len(waiting) < 10_000:
+                unit = next(units, None)
+                if unit is None:
                     is_all = True
                     break
-                waiting.append((entry, _Ahead(pages, entry.path) if entry.path.endswith("/") else None))
+                waiting.append(unit if isinstance(unit, _Entry) else _Ahead(lister, unit))
             if not waiting:
                 return
-            entry, ahead = waiting.popleft()
-            if ahead is None:
-                yield entry
-            else:
-                yield from _walk(ahead.pages, entry.path)
+            first = waiting.popleft()
+            if isinstance(first, _Entry):
+                yield first
+            else:  # what a group leaves to be listed is listed one by one
+                yield from _walk(lister, first.pages(), below if first.is_single else 1, below)
     finally:
-        for _, ahead in waiting:
-            if ahead is not None:
-                ahead.stop()
+        for unit in waiting:
+            if isinstance(unit, _Ahead):
+                unit.stop()
+
+
+def _units(entries: Iterable[_Entry], together: int) -> "Iterator[_Entry | Folders]":
+    """Files, and folders: those that follow each other in groups."""
+    group: list[str] = []
+    for entry in entries:
+        is_folder = entry.path.endswith("/")
+        if group and (not is_folder or len(group) == together):
+            yield tuple(group)
+            group = []
+        if is_folder:
+            group.append(entry.path)
+        else:
+            yield entry
+    if group:
+        yield tuple(group)
 
 
 class _Ahead:
-    """Pages of one folder, fetched by a thread before they are asked for; pages of others as they come."""
+    """Pages of folders, fetched by a thread before they are asked for."""
 
-    def __init__(self, pages: Callable[[str], Iterator[Page]], folder: str) -> None:
-        self._pages, self._folder = pages, folder
+    def __init__(self, lister: Lister, folders: Folders) -> None:
+        self._lister, self._folders = lister, folders
         self._fetched: queue.Queue[Page | BaseException | None] = queue.Queue(_PAGES_AHEAD)
         self._stopping = threading.Event()
         threading.Thread(target=self._fetch, daemon=True).start()
 
-    def pages(self, folder: str) -> Iterator[Page]:
-        if folder != self._folder:
-            yield from self._pages(folder)
-            return
-        while (page := self._fetched.get()) is not None:
-            if isinstance(page, BaseException):
-                raise page
-            yield page
+    @property
+    def is_single(self) -> bool:
+        return len(self._folders) == 1
+
+    def pages(self) -> Iterator[Page]:
+        try:
+            while (page := self._fetched.get()) is not None:
+                if isinstance(page, BaseException):
+                    raise page
+                yield page
+        finally:
+            self.stop()
 
     def stop(self) -> None:
         self._stopping.set()
 
     def _fetch(self) -> None:
         try:
-            for page in self._pages(self._folder):
+            for page in self._lister(self._folders):
                 if not self._put(page):
                     return
             self._put(None)
@@ -124,12 +159,13 @@ class _Ahead:
         return False
 
 
-def _pages_of(fs: AbstractFileSystem) -> Callable[[str], Iterator[Page]]:
+def _lister_of(fs: AbstractFileSystem) -> tuple[Lister, int]:
+    """With how many folders it takes at a time."""
     if hasattr(fs, "call_s3"):
-        return lambda folder: _s3_pages(fs, folder)
+        return lambda folders: _s3_pages(fs, folders[0]) if len(folders) == 1 else _s3_together(fs, folders), _TOGETHER
     if "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)):
-        return _local_pages
-    return lambda folder: iter([_listed(fs, folder)])
+        return lambda folders: _local_pages(folders[0]), 1
+    return lambda folders: iter([_listed(fs, folders[0])]), 1
 
 
 def _s3_pages(fs: Any, folder: str) -> Iterator[Page]:
@@ -138,16 +174,66 @@ def _s3_pages(fs: Any, folder: str) -> Iterator[Page]:
     asked = {"Bucket": bucket, "Prefix": prefix, "Delimiter": "/"}
     while True:
         answer = fs.call_s3("list_objects_v2", **asked)
-        page = [
-            _Entry(f"{bucket}/{item['Key']}", int(item["Size"]), str(item["ETag"]))
-            for item in answer.get("Contents", [])
-            if item["Key"] != prefix  # a marker that some programs leave for a folder
-        ]
+        page = [*_s3_files(answer, bucket)]
         page += [_Entry(f"{bucket}/{item['Prefix']}", 0, "") for item in answer.get("CommonPrefixes", [])]
         yield sorted(page)
         if not answer.get("IsTruncated"):
             return
         asked["ContinuationToken"] = answer["NextContinuationToken"]
+
+
+def _s3_together(fs: Any, folders: Folders) -> Iterator[Page]:
+    """Small folders that follow each other: a request brings up to 1,000 files, of as many folders as they fill.
+
+    What is not whole is left to be listed by itself; so is everything where a store answers in an order of its own, as
+    those do that keep folders in folders.
+    """
+    bucket, _, prefix = folders[0].rstrip("/").rpartition("/")[0].partition("/")
+    prefix = f"{prefix}/" if prefix else ""
+    left = folders
+    while left:
+        after = left[0].partition("/")[2]
+        answer = fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, StartAfter=after)
+        whole, found = _whole_folders([*_s3_files(answer, bucket)], left, is_end=not answer.get("IsTruncated"))
+        left = left[whole:]
+        if whole < _WORTH and left:
+            yield [*found, *(_Entry(folder, 0, "") for folder in left)]
+            return
+        yield found
+
+
+def _whole_folders(entries: Sequence[_Entry], folders: Folders, *, is_end: bool) -> tuple[int, Page]:
+    """How many of the folders, from the first on, the entries list as a whole, and their files."""
+    if any(one.path >= other.path for one, other in itertools.pairwise(entries)):
+        return 0, []
+    found: Page = []
+    place, is_begun = 0, False
+    ends: list[int] = []
+    """Of each whole folder, the number of files up to its end."""
+    for entry in entries:
+        if is_begun and not entry.path.startswith(folders[place]):
+            ends.append(len(found))
+            place, is_begun = place + 1, False
+            if place == len(folders):
+                break
+        if entry.path.startswith(folders[place]):
+            found.append(entry)
+            is_begun = True
+        elif entry.path > folders[place]:  # a folder without a file, which a listing would not have named
+            break
+    else:
+        if is_end and is_begun:
+            ends.append(len(found))
+    if not ends:
+        return 0, []
+    start = len(folders[0].rstrip("/").rpartition("/")[0])
+    return len(ends), [entry for entry in found[: ends[-1]] if "/." not in entry.path[start:]]
+
+
+def _s3_files(answer: Mapping[str, Any], bucket: str) -> Iterator[_Entry]:
+    for item in answer.get("Contents", []):
+        if not item["Key"].endswith("/"):  # a marker that some programs leave for a folder
+            yield _Entry(f"{bucket}/{item['Key']}", int(item["Size"]), str(item["ETag"]))
 
 
 def _local_pages(folder: str) -> Iterator[Page]:
