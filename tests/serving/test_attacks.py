@@ -10,6 +10,7 @@ import struct
 import sys
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import msgpack
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 import requests
 from PIL import Image
-from policy_server import PATIENCE, TOKEN, running
+from policy_server import PATIENCE, TOKEN, Running, running
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -215,18 +216,35 @@ def test_a_connection_that_says_nothing_is_cut_off(bundle):
         assert everything(mute) == b""
 
 
+def in_time(bundle, attempt: Callable[[Running, float], bool]) -> bool:
+    """Whether a client is served that a busy machine may make slower than a head may take: then it may take longer."""
+    for seconds in (0.3, 3.0, 30.0):
+        with running(bundle, header_seconds=seconds) as server, contextlib.suppress(requests.ConnectionError):
+            if attempt(server, seconds):
+                return True
+    return False
+
+
 def test_a_second_request_that_dribbles_is_cut_off_too(bundle):
-    with running(bundle, header_seconds=0.5) as server, socket.create_connection(("127.0.0.1", server.port)) as slow:
-        slow.settimeout(PATIENCE)
-        slow.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\nGET /healthz HTTP/1.1\r\n")
-        assert everything(slow).count(b"HTTP/1.1 200") == 1
+    def dribble(server: Running, _: float) -> bool:
+        with socket.create_connection(("127.0.0.1", server.port)) as slow:
+            slow.settimeout(PATIENCE)
+            with contextlib.suppress(ConnectionError):  # cut off before the first one
+                slow.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\nGET /healthz HTTP/1.1\r\n")
+            return everything(slow).count(b"HTTP/1.1 200") == 1
+
+    assert in_time(bundle, dribble)
 
 
 def test_a_quick_client_is_not_cut_off_between_its_requests(bundle):
-    with running(bundle, header_seconds=0.3) as server, requests.Session() as robot:
-        for _ in range(3):
-            assert robot.get(f"{server.url}/healthz", timeout=PATIENCE).status_code == 200
-            time.sleep(0.4)  # longer than a head may take
+    def pause(server: Running, seconds: float) -> bool:
+        with requests.Session() as robot:
+            for _ in range(3):
+                assert robot.get(f"{server.url}/healthz", timeout=PATIENCE).status_code == 200
+                time.sleep(seconds + 0.1)  # longer than a head may take
+            return True
+
+    assert in_time(bundle, pause)
 
 
 def test_a_body_that_dribbles_is_refused(bundle):

@@ -24,6 +24,8 @@ def schemathesis(server: Running, *options: str) -> str:
             f"{server.url}/openapi.json", "--header", f"Authorization: Bearer {TOKEN}", "--no-color", "--seed", "1",
             # JSON Schema cannot say that an array has the bytes of its shape, so it allows requests that are refused.
             "--exclude-checks", "positive_data_acceptance",
+            # A busy machine answers late, and is slow to think of requests.
+            "--request-timeout", str(PATIENCE), "--suppress-health-check", "too_slow",
             *options,
         ],
         capture_output=True, text=True, timeout=20 * PATIENCE,

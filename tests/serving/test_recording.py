@@ -174,7 +174,8 @@ def test_a_share_is_of_whole_episodes_and_always_the_same(tmp_path):
     made.close(PATIENCE), again.close(PATIENCE)
 
 
-def test_robots_of_every_protocol_are_recorded_and_no_secret_is(bundle, tmp_path, frame, state):
+def test_robots_of_every_protocol_are_recorded_and_no_secret_is(bundle, tmp_path, frame, state, monkeypatch):
+    monkeypatch.setattr("lapa.serving.service.CLOSE_SECONDS", PATIENCE)
     with running(bundle, name="tiny", version="7", record=str(tmp_path)) as server:
         with PolicyClient(server.ws_url, token=TOKEN) as client:
             answers = [client.infer(frame, "push the star", state)]

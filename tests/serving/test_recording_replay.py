@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from policy_server import PATIENCE
 
 from lapa.config.serving import ServingConfig
 from lapa.config.vla import L1Head
@@ -41,7 +42,7 @@ def recorded(folder: Path, policy: Policy, *, names: tuple[str, ...] = NAMES, di
             instruction="push", actions=chunk.actions, clamped=0,
         )  # fmt: skip
         recorder.offer(seen)
-    recorder.close(60)
+    recorder.close(PATIENCE)
     return str(folder)
 
 
