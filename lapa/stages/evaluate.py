@@ -27,6 +27,7 @@ from lapa.stages.agreement import conventions_of
 from lapa.stages.context import Stage, open_stage
 from lapa.stages.evaluated import JudgedPolicy, find_judged, open_registry, pinned, server_token
 from lapa.stages.results import RESULT_FILE, Artifact
+from lapa.stages.unprofiled import remark_unprofiled
 from lapa.tracking.evidence import (
     OUTCOMES_ARTIFACT,
     OUTCOMES_FILE,
@@ -51,6 +52,7 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
     if config is None or (finetune is None and config.policy is None):
         raise ConfigError("this run has no evaluate or no finetune stage; remove the null or choose another run")
     with open_stage(pinned(run), "evaluate") as stage:
+        remark_unprofiled(stage)
         metrics: dict[str, float] = {}
         messages: list[str] = []
         evidence: dict[str, str] = {}

@@ -33,6 +33,7 @@ from lapa.stages.agreement import check_agreement
 from lapa.stages.context import Stage, local_folder, open_stage
 from lapa.stages.plan import dataset_url, datasets_of, finished, is_whole, part_urls
 from lapa.stages.results import Artifact
+from lapa.stages.unprofiled import remark_unprofiled
 from lapa.training.signals import SigtermInterrupts
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
         logger.info("event=ingest-unchanged")
         return
     with open_stage(run, "ingest") as stage:
+        remark_unprofiled(stage)
         outputs: dict[str, Artifact] = {}
         metrics: dict[str, float] = {}
         for role, config in datasets_of(run).items():

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from lapa.config.load import resolve
+from lapa.config.profile import ProfileConfig
 from lapa.config.run import RunConfig
 from lapa.data.dataset import INFO_FILE, Dataset
 from lapa.stages import ingest
@@ -32,8 +33,10 @@ def test_a_helper_makes_shards_and_the_first_machine_the_dataset(run: RunConfig,
     made = {path: path.stat().st_mtime_ns for path in Path(url, "shards").iterdir()}
 
     monkeypatch.setenv("JOB_COMPLETION_INDEX", "0")
-    ingest.main(run)
-    assert len(Dataset.open(url)) == 4 and finished(run, "ingest") is not None
+    ingest.main(run.model_copy(update={"profile": ProfileConfig(steps=3)}))
+    result = finished(run, "ingest")
+    assert len(Dataset.open(url)) == 4 and result is not None
+    assert any("profile.steps=3 has no effect" in message for message in result.messages)
     assert {path: path.stat().st_mtime_ns for path in Path(url, "shards").iterdir()} == made
 
     monkeypatch.setenv("JOB_COMPLETION_INDEX", "1")
