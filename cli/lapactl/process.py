@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -116,6 +117,26 @@ def stopping(running: Callable[[], Sequence[StageProcess]]) -> Iterator[list[int
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def undone_when_stopped() -> Iterator[None]:
+    """While open, SIGTERM and a terminal that is closed end this program as Ctrl-C does: what was begun is undone.
+
+    A program that was started to outlive its terminal (nohup) still does.
+    """
+    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, _end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _end(number: int, _frame: object) -> None:
+    sys.exit(128 + number)
 
 
 class _EventReader:

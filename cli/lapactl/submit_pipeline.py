@@ -20,6 +20,7 @@ from lapa_k8s.states import State
 from lapa_k8s.submission import Submitted, check, check_manifests, detect_operator, find_sent, find_submitted, send
 from lapactl.errors import is_about_storage
 from lapactl.output import Output
+from lapactl.process import undone_when_stopped
 from lapactl.profiles import explain_problem
 from lapactl.selection import check_stages
 from lapactl.submit_estimate import estimate, say_estimate
@@ -167,7 +168,8 @@ def _send(out: Output, cluster: Cluster, settings: Settings, spec: PipelineSpec,
     if (submitted := find_sent(cluster, manifests)) is None:
         _refuse_failed(cluster, spec)
         _check(cluster, spec)  # a mistake in the last stage is told before the first one starts
-        submitted = send(cluster, manifests)
+        with undone_when_stopped():
+            submitted = send(cluster, manifests)
     _tell(out, settings, spec, submitted, wishes)
     follow_and_wait(out, cluster, spec.namespace, spec.name, wishes)
 

@@ -14,6 +14,7 @@ from lapa_k8s.spec import JobSpec
 from lapa_k8s.submission import check, detect_operator, find_submitted, submit
 from lapactl.cluster_quota import refuse_hopeless_queue
 from lapactl.output import Output
+from lapactl.process import undone_when_stopped
 from lapactl.submit_estimate import Estimate, estimate, say_estimate
 from lapactl.submit_inputs import check_inputs
 from lapactl.submit_job import PlannedJob, Request, plan_job
@@ -81,7 +82,7 @@ def _send(
     spec = planned.spec
     link = None
     if (submitted := find_submitted(cluster, spec)) is None:
-        with announced(out, planned.run, spec) as tracked:
+        with undone_when_stopped(), announced(out, planned.run, spec) as tracked:
             if tracked is not None:
                 spec = spec.model_copy(update={"tracking_run_id": tracked.run_id})
                 link = tracked.url

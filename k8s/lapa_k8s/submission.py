@@ -73,7 +73,7 @@ def send(cluster: Cluster, manifests: Submission) -> Submitted:
         return known
     kind, namespace, name = kind_of(manifests.job), namespace_of(manifests), name_of(manifests)
     made_config = _create_config(cluster, manifests.config_map)
-    job: Manifest | None = None
+    made_job = False
     try:
         try:
             job = cluster.create(kind, namespace, manifests.job)
@@ -81,9 +81,11 @@ def send(cluster: Cluster, manifests: Submission) -> Submitted:
             if (known := find_sent(cluster, manifests)) is not None:
                 return known  # somebody submitted the very same meanwhile; the configuration is theirs now
             raise
+        made_job = True
         cluster.patch(CONFIG_MAP, namespace, name, {"metadata": {"ownerReferences": [_owner(kind, job)]}})
-    except BaseException:
-        _undo(cluster, manifests, job is not None, made_config)
+    except BaseException as error:
+        # Somebody who stops this program while the server is asked does not learn what it answered.
+        _undo(cluster, manifests, made_job or not isinstance(error, ClusterError), made_config)
         raise
     return _submitted(kind, job, is_new=True, state=state_of({**job, "kind": kind.kind}, []))
 

@@ -1,6 +1,7 @@
 """`lapactl submit`, without a cluster and against a fake one."""
 
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,19 @@ def test_a_run_whose_job_is_refused_does_not_stay_open(lapactl, profile, fake_ap
     refused = status(403, "Forbidden", "no")
     fake_api.rules.append(lambda method, path, _: refused if method == "POST" and "pytorchjobs" in path else None)
     assert lapactl("submit", "pretrain", "--nodes", 8, "--cluster", "prod").exit_code == 22
+    assert mlflow_runs == {"run-1": "KILLED"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_run_does_not_stay_open_where_the_submission_is_stopped(
+    lapactl, profile, fake_api, inputs, mlflow_runs, monkeypatch, number
+):
+    monkeypatch.setattr("lapactl.submit_run.submit", lambda *_: signal.raise_signal(number))
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        assert lapactl("submit", "pretrain", "--nodes", 8, "--cluster", "prod").exit_code == 128 + number
+    finally:
+        signal.signal(number, before)
     assert mlflow_runs == {"run-1": "KILLED"}
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from cluster_objects import NAME, event, job, pending_pod, pod, workload
 from fake_api import FakeApi, running_fake_api, status
+from job_specs import job_spec
 
 from lapa.config.load import dump_run, load_run
 from lapa.config.run import TrackingConfig
@@ -14,6 +15,7 @@ from lapa.errors import TrackingError
 from lapa_k8s.client import Cluster
 from lapa_k8s.names import JOB_LABEL, MANAGED_LABELS, QUEUE_LABEL
 from lapa_k8s.parts import Scheduling
+from lapa_k8s.rendering.manifests import render
 
 JOBS = "/apis/kubeflow.org/v1/namespaces/team/pytorchjobs"
 PODS = "/api/v1/namespaces/team/pods"
@@ -220,6 +222,16 @@ def test_garbage_is_finished_trainjobs_and_configurations_without_a_job(lapactl_
     assert [(item["kind"], item["name"]) for item in removed] == [("TrainJob", "done"), ("ConfigMap", "gone")]
     assert f"{trainjobs}/running" in fake_api.objects
     assert f"{CONFIGS}/young" in fake_api.objects
+
+
+def test_the_run_of_a_submission_that_broke_off_ends_with_its_configuration(lapactl, fake_api, withdrawn):
+    run = dump_run(load_run("tabletop-smoke", ["tracking.uri=http://mlflow"]))
+    config = render(job_spec(config=run, namespace="team", tracking_run_id="run-1")).config_map
+    config["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    fake_api.put(f"{CONFIGS}/{config['metadata']['name']}", config)
+    assert lapactl("jobs", "gc", "--yes").exit_code == 0
+    assert withdrawn == [("run-1", "http://mlflow")]
+    assert fake_api.objects == {}
 
 
 @pytest.mark.parametrize("command", ["show", "why", "digest", "logs", "wait", "cancel", "suspend", "resume"])

@@ -1,11 +1,13 @@
 """All of a job or nothing of it; requests to a fake server."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_api import FakeApi, running_fake_api, status
 from job_specs import job_spec
 
+from lapa_k8s.base import Manifest
 from lapa_k8s.client import Cluster
 from lapa_k8s.errors import (
     AccessDenied,
@@ -17,6 +19,7 @@ from lapa_k8s.errors import (
     NotFound,
     QuotaExceeded,
 )
+from lapa_k8s.kinds import PYTORCHJOB, Kind
 from lapa_k8s.submission import check, detect_operator, submit
 
 SPEC = job_spec()
@@ -58,6 +61,23 @@ def test_a_submission_that_broke_off_after_its_configuration_is_finished_by_the_
 def test_nothing_is_left_of_a_submission_that_fails(fake_api: FakeApi, cluster: Cluster, failing: tuple[str, str]):
     fake_api.rules.append(refuse(*failing, status(403, "Forbidden", "no")))
     with pytest.raises(AccessDenied):
+        submit(cluster, SPEC)
+    assert fake_api.objects == {}
+
+
+def test_nothing_is_left_of_a_submission_that_is_stopped_before_the_server_answers(
+    fake_api: FakeApi, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+):
+    create = Cluster.create
+
+    def stopped(asked: Cluster, kind: Kind, *arguments: Any) -> Manifest:
+        made = create(asked, kind, *arguments)
+        if kind == PYTORCHJOB:
+            raise KeyboardInterrupt
+        return made
+
+    monkeypatch.setattr(Cluster, "create", lambda *arguments, is_dry_run=False: stopped(*arguments))
+    with pytest.raises(KeyboardInterrupt):
         submit(cluster, SPEC)
     assert fake_api.objects == {}
 

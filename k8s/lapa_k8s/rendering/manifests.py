@@ -5,7 +5,7 @@ from typing import NamedTuple, assert_never
 import yaml
 
 from lapa_k8s.base import Manifest
-from lapa_k8s.names import CONTENT_ANNOTATION
+from lapa_k8s.names import CONTENT_ANNOTATION, TRACKING_ANNOTATION
 from lapa_k8s.rendering.indexed_job import indexed_job
 from lapa_k8s.rendering.paths import CONFIG_FILE
 from lapa_k8s.rendering.pods import job_labels
@@ -44,6 +44,8 @@ def _job(spec: JobSpec) -> Manifest:
 
 
 def _config_map(spec: JobSpec) -> Manifest:
+    # Where the job is never made, what clears the configuration away also ends the MLflow run.
+    tracking = {TRACKING_ANNOTATION: spec.tracking_run_id} if spec.tracking_run_id else {}
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -51,7 +53,7 @@ def _config_map(spec: JobSpec) -> Manifest:
             "name": spec.name,
             "namespace": spec.namespace,
             "labels": job_labels(spec),
-            "annotations": {CONTENT_ANNOTATION: spec.content},
+            "annotations": {CONTENT_ANNOTATION: spec.content, **tracking},
         },
         "immutable": True,  # a restart reads what the first start read
         "data": {CONFIG_FILE: spec.config},
