@@ -11,6 +11,7 @@ import torch
 
 from lapa.config.training import DeepSpeedEngineConfig
 from lapa.models.latent_action.model import LatentActionModel, build_latent_action_model
+from lapa.process import end_process
 from lapa.training.engine import build_engine
 from lapa.training.tasks.laq import LaqTask
 from tests.training.laq import laq_config, moving_blocks
@@ -50,4 +51,6 @@ def perplexity(engine, task: LaqTask) -> float:  # type: ignore[no-untyped-def]
     return metrics["perplexity"]
 
 
-main()
+if __name__ == "__main__":
+    main()
+    end_process(0)

@@ -11,6 +11,7 @@ import torch
 
 from lapa.config.training import DeepSpeedEngineConfig
 from lapa.models.latent_action.model import build_latent_action_model
+from lapa.process import end_process
 from lapa.training.engine import build_engine
 from lapa.training.tasks.laq import LaqTask
 from tests.training.laq import laq_config, moving_blocks
@@ -48,4 +49,6 @@ def main() -> None:
     engine.close()
 
 
-main()
+if __name__ == "__main__":
+    main()
+    end_process(0)

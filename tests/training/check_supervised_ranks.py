@@ -15,6 +15,7 @@ from lapa.config.stages import ActionSupervision, FrameAugmentation
 from lapa.config.training import DeepSpeedEngineConfig
 from lapa.data.motion import MotionStatistics
 from lapa.models.latent_action.model import build_latent_action_model
+from lapa.process import end_process
 from lapa.stages.laq import with_motion_head
 from lapa.training.engine import build_engine
 from lapa.training.tasks.laq import LaqTask
@@ -58,4 +59,6 @@ def main() -> None:
     engine.close()
 
 
-main()
+if __name__ == "__main__":
+    main()
+    end_process(0)
