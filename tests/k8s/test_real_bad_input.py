@@ -174,12 +174,12 @@ def test_a_job_that_vanishes_while_it_is_followed_ends_the_command(
         return find(*where)
 
     monkeypatch.setattr(following, "job_pods", seen)
-    remover = threading.Thread(target=lambda: (looked.wait(60), real_cluster.delete(PYTORCHJOB, namespace, name)))
+    remover = threading.Thread(target=lambda: (looked.wait(600), real_cluster.delete(PYTORCHJOB, namespace, name)))
     remover.start()
     started = time.monotonic()
     refused(CliRunner().invoke(app, ["jobs", *command[:1], name, *command[1:]]), 29, "no longer", "continues there")
     remover.join()
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 400
 
 
 def test_a_cluster_without_an_operator_is_told(real_cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch):

@@ -35,7 +35,7 @@ from lapa_k8s.states import JobState, State
 from lapa_k8s.submission import submit
 
 pytestmark = pytest.mark.cluster
-PATIENCE = 120
+PATIENCE = 300
 DONE = {"status": {"conditions": [{"type": "Succeeded", "status": "True", "message": "done"}]}}
 CRD = Path(__file__).parent / "crds" / "pytorchjobs.yaml"
 SPEC = job_spec().model_copy(update={"namespace": "default"})
@@ -198,10 +198,10 @@ def test_a_wait_outlives_its_login_where_a_plugin_gets_the_next_one(
     server: RealApi, cluster: Cluster, researcher: str, job: JobSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(following, "WATCH_SECONDS", 1.0)
-    first = login(server, seconds=5)
+    first = login(server, seconds=45)  # of which the wait must see a moment, on any machine
     (tmp_path / "token-1").write_text(first)
     (tmp_path / "token-2").write_text(login(server, seconds=3600))
-    (tmp_path / "seconds").write_text("3")
+    (tmp_path / "seconds").write_text("20")
     (tmp_path / "plugin.py").write_text(PLUGIN)
     plugin = {
         "apiVersion": "client.authentication.k8s.io/v1beta1",

@@ -63,7 +63,7 @@ class Api:
         method, url, sent, data, _ = self._api.param_serialize(
             method, path, header_params=headers, body=body, auth_settings=["BearerToken"]
         )
-        response = self._api.call_api(method, url, header_params=sent, body=data, _request_timeout=30).response
+        response = self._api.call_api(method, url, header_params=sent, body=data, _request_timeout=300).response
         return response.status, response.data
 
     def get(self, path: str) -> Object:

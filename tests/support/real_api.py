@@ -70,13 +70,13 @@ class RealApi:
         """Ends the server as a crash does: streams break off, nobody is told."""
         process = self._running.pop(name)
         process.kill()
-        process.wait(timeout=30)
+        process.wait()
 
     def stop_all(self) -> None:
         for process in reversed(self._running.values()):
-            process.terminate()
+            process.kill()  # asked politely, it waits for streams that nobody reads
         for process in self._running.values():
-            process.wait(timeout=30)
+            process.wait()
 
     def _start(self, command: str, *arguments: str) -> None:
         name = Path(command).name
