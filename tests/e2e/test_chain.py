@@ -32,7 +32,7 @@ def lapactl(*arguments: object) -> subprocess.CompletedProcess[str]:
         env=rank_environment(),
         capture_output=True,
         text=True,
-        timeout=590,
+        timeout=1800,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

@@ -32,7 +32,7 @@ folder = pathlib.Path(sys.argv[1])
 while not (folder / "go").exists():
     time.sleep(0.1)
 """
-PATIENCE_SECONDS = 240
+PATIENCE_SECONDS = 900
 
 
 def injected(job: dict[str, Any], *, port: int) -> dict[str, str]:

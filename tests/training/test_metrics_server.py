@@ -28,7 +28,7 @@ from tests.distributed import rank_environment
 from tests.training.toy import Losses, ToyModel, ToyTask, fit_config, held_out, stream
 
 ALONE = Launch(rank=0, local_rank=0, world_size=1)
-PATIENCE_SECONDS = 240
+PATIENCE_SECONDS = 900
 
 
 def scrape(port: int | None) -> dict[str, float]:
