@@ -30,6 +30,10 @@ class ServingConfig(Config):
     seed: int = 0
     """Of the noise that flow heads start from."""
 
+    compiled: bool = False
+    """Compile the backbone with `torch.compile` before the server is ready. It takes a compiler and some minutes; where
+    it fails, the policy is served as it is and the log says why."""
+
     robot: Conventions | None = None
     """What the robots that will ask mean by their actions; a policy that learned something else is not served, nor one
     with other dimensions."""

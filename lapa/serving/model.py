@@ -15,6 +15,7 @@ from lapa.policy.agreement import bundle_conventions, card_of, check_robot
 from lapa.policy.bundle import load_bundle
 from lapa.policy.policy import Policy
 from lapa.policy.recorded import read_recorded, replay
+from lapa.serving.compiling import compile_policy
 from lapa.serving.observations import ObservationReader
 from lapa.types.episodes import Observation
 
@@ -49,6 +50,7 @@ class ServedModel:
         _check_dimensions(policy, config)
         loaded = time.monotonic()
         Image.preinit()  # decoders load when the first picture comes, and that is a robot's
+        is_compiled = config.compiled and compile_policy(policy, lambda: _warm_up(policy, 1, _batches(config)))
         _warm_up(policy, config.warmups)
         _replay(policy, config.bundle)
         logger.info(
@@ -61,7 +63,7 @@ class ServedModel:
             image_key=config.image_key,
             state_key=config.state_key,
         )
-        return cls(policy=policy, reader=reader, card=_card(policy, config))
+        return cls(policy=policy, reader=reader, card=_card(policy, config) | {"compiled": is_compiled})
 
 
 def _check_dimensions(policy: Policy, config: ServingConfig) -> None:
@@ -75,10 +77,15 @@ def _check_dimensions(policy: Policy, config: ServingConfig) -> None:
         )
 
 
-def _warm_up(policy: Policy, times: int) -> None:
+def _batches(config: ServingConfig) -> tuple[int, ...]:
+    """One robot, and several: compilers treat a batch of one as a case of its own."""
+    return (1, 2, config.max_batch) if config.max_batch > 1 else (1,)
+
+
+def _warm_up(policy: Policy, times: int, batches: tuple[int, ...] = (1,)) -> None:
     """The first inference pays for allocations and kernels; a robot should not."""
-    for _ in range(times):
-        actions = policy.propose([made_up_observation(policy)], ["warm up"])
+    for batch in batches * times:
+        actions = policy.propose([made_up_observation(policy)] * batch, ["warm up"] * batch)
     if not np.isfinite(actions).all():
         raise PolicyError(
             "the policy answers a grey picture with NaN or infinite actions; it is not served. The weights are "

@@ -79,6 +79,7 @@ class Metadata(_Document):
     proprioception_dims: int
     frame_size: int
     deadline_seconds: float
+    compiled: bool
     conventions: dict[str, Any]
     """What the actions mean, as far as it is known."""
 

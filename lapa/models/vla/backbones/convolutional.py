@@ -77,6 +77,9 @@ class ConvolutionalBackbone(Backbone):
         state = torch.tanh(self.begin(context))
         return RecurrentReading(backbone=self, context=context, state=state, hidden=context)
 
+    def compilable(self) -> list[nn.Module]:
+        return list(self.blocks)
+
     def _context(self, images: Images, instructions: tuple[str, ...]) -> Float[Tensor, "b d"]:
         language = self.instruction(instructions)
         pixels = to_unit(images, self.config.image_size)
