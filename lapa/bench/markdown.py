@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 
+from lapa.bench.answers import answer_grid, unfinished
 from lapa.bench.grids import Grid, code_grid, distractor_grid, facts, setting_parts, time_grid
 from lapa.bench.results import BenchTable
 
 
 def as_markdown(table: BenchTable) -> str:
     """One document; its sections come in the order of the questions a reader asks."""
-    parts = [_head(table), _failures(table), _targets(table), *_settings(table)]
+    parts = [_head(table), _failures(table), _answers(table), _methods(table), _targets(table), *_settings(table)]
     distractors, codes = distractor_grid(table), code_grid(table)
     if distractors.rows:
         parts.append("## What distractors cost\n\n" + grid_as_table(distractors))
@@ -33,9 +34,17 @@ def _is_number(column: Sequence[str]) -> bool:
 def _head(table: BenchTable) -> str:
     tables = "validation tables (hyperparameters are chosen on these)" if table.is_validation else "test tables"
     lines = [f"# Tabletop study, size `{table.size}`", "", f"{table.seeds} seed{'s' * (table.seeds != 1)}, {tables}."]
-    lines += ["", "```bash", table.provenance.command, "```", ""]
-    lines += [f"- **{name}**: {says}" for name, says in table.methods.items()]
-    return "\n".join(lines)
+    lines += [f"**{missing}**"] if (missing := unfinished(table)) else []
+    return "\n".join([*lines, "", "```bash", table.provenance.command, "```"])
+
+
+def _answers(table: BenchTable) -> str:
+    grid = answer_grid(table)
+    return f"## Does LAPA win?\n\n{grid_as_table(grid)}\n\n{grid.note}" if grid.rows else ""
+
+
+def _methods(table: BenchTable) -> str:
+    return "\n".join(f"- **{name}**: {says}" for name, says in table.methods.items())
 
 
 def _failures(table: BenchTable) -> str:
@@ -67,4 +76,5 @@ def _settings(table: BenchTable) -> Iterator[str]:
         )
         kinds = Grid(header=["success by kind, %", *part.kinds.header[1:]], rows=part.kinds.rows)
         texts = [f"## {part.setting}", f"{says[0].upper()}{says[1:]}.", grid_as_table(part.rates), note]
-        yield "\n\n".join([*texts, grid_as_table(kinds), *([grid_as_table(part.pairs)] if part.pairs.rows else [])])
+        texts += [grid_as_table(grid) for grid in (part.shares, kinds, part.pairs) if grid.rows]
+        yield "\n\n".join(texts)

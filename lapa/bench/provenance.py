@@ -1,23 +1,23 @@
 """What a study took: machine, time, versions, commit, command."""
 
-import os
-import platform
-import shutil
-import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from lapa.bench.collect import ArmResult
 from lapa.bench.results import Provenance
-from lapa.tracking.code import commit
+from lapa.tracking.code import COMMIT_TAG, commit
+from lapa.tracking.machine import machine
 
 PACKAGES = ("lapa", "torch", "numpy")
 
 
 def provenance_of(results: Sequence[ArmResult], *, command: str) -> Provenance:
-    """From the stages' own records; wall time runs from the first start to the last end."""
+    """From the stages' own records; wall time runs from the first start to the last end.
+
+    Machine and commit are those that made the stages: the table may be written elsewhere and later. Stages that
+    recorded none are taken to be made here.
+    """
     stages = {made.folder: made for result in results for made in result.stages.values()}
     costs = {result.stages[stage].folder: cost for result in results for stage, cost in result.costs.items()}
     starts = [datetime.fromisoformat(made.started) for made in stages.values() if made.started]
@@ -25,8 +25,8 @@ def provenance_of(results: Sequence[ArmResult], *, command: str) -> Provenance:
     wall = (max(ends) - min(starts)).total_seconds() if starts and ends else 0.0
     return Provenance(
         command=command,
-        commit=commit(),
-        hardware=_hardware(),
+        commit=_distinct(made.code.get(COMMIT_TAG, "") for made in stages.values()) or commit(),
+        hardware=_distinct(made.hardware for made in stages.values()) or machine(),
         versions={name: found for name in PACKAGES if (found := _version(name))},
         finished=(max(ends) if ends else datetime.now(UTC)).isoformat(timespec="seconds"),
         wall_seconds=wall,
@@ -34,25 +34,12 @@ def provenance_of(results: Sequence[ArmResult], *, command: str) -> Provenance:
     )
 
 
+def _distinct(words: Iterable[str]) -> str:
+    return "; ".join(sorted(set(words) - {""}))
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _hardware() -> str:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    parts = [_processor(), f"{cores} cores"]
-    if (smi := shutil.which("nvidia-smi")) is not None:
-        query = [smi, "--query-gpu=name", "--format=csv,noheader"]
-        listed = subprocess.run(query, capture_output=True, text=True, check=False)
-        parts += sorted(set(listed.stdout.split("\n")) - {""})
-    return ", ".join(parts)
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

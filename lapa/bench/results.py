@@ -122,7 +122,7 @@ class Failure(_Record):
 
 
 class ArmRecord(_Record):
-    """Where one arm's results are, so that each can be looked at."""
+    """Where one arm's results are, so that each can be looked at; places are inside the work folder."""
 
     setting: str
     method: str

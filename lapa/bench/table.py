@@ -52,7 +52,7 @@ def build_table(
         size=study.size,
         is_validation=study.is_validation,
         settings={name: SETTINGS[name].says for name in study.settings},
-        methods={name: METHODS[name].says for name in study.methods},
+        methods={name: METHODS[name].says for name in study.methods if name in {r.arm.method for r in results}},
         seeds=study.seeds,
         splits=tuple(split for split in SPLITS if any(cell.split == split for cell in cells)),
         cells=cells,
@@ -118,7 +118,8 @@ def _kinds(played: Mapping[tuple[str, str], BySeed]) -> Iterator[KindCell]:
 def _comparisons(played: Mapping[tuple[str, str], BySeed]) -> Iterator[Comparison]:
     for (setting, method), seeds in played.items():
         for against in REFERENCES:
-            if method == against or (setting, against) not in played:
+            is_said = (method, against) == (BASE, OURS)  # the same pair the other way round
+            if method == against or is_said or (setting, against) not in played:
                 continue
             pairs = list(_paired([seeds, played[setting, against]], EVERYTHING))
             if not pairs:
@@ -204,14 +205,15 @@ def _failures(results: Sequence[ArmResult], failures: Mapping[str, str]) -> Iter
 
 
 def _arms(results: Sequence[ArmResult]) -> Iterator[ArmRecord]:
+    """Places inside the work folder, which another reader of the table has elsewhere."""
     for result in results:
         arm = result.arm
         yield ArmRecord(
             setting=arm.setting,
             method=arm.method,
             seed=arm.seed,
-            run_file=str(PurePosixPath(run_file(arm.run))),
-            folders={stage: made.folder for stage, made in result.stages.items()},
+            run_file="/".join(run_file(arm.run).parts[-2:]),
+            folders={stage: PurePosixPath(made.folder).name for stage, made in result.stages.items()},
         )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from statistics import fmean
 
-from lapa.bench.results import Codes, Gain
+from lapa.bench.results import Codes, Comparison, Gain
 
 NOTHING = "–"
 
@@ -15,9 +15,29 @@ def gain_words(gain: Gain) -> str:
     return f"{100 * gain.share:.0f} % [{100 * gain.low:.0f}, {100 * gain.high:.0f}]"
 
 
+def percent_words(rate: float) -> str:
+    """One decimal, without the sign."""
+    return f"{100 * rate:.1f}"
+
+
+def difference_words(item: Comparison) -> str:
+    """`+49.0 ± 2.9`, in points."""
+    return f"{100 * item.difference:+.1f} ± {100 * item.standard_error:.1f}"
+
+
+def record_words(item: Comparison) -> str:
+    """Wins, ties and losses."""
+    return f"{item.wins}/{item.ties}/{item.losses}"
+
+
 def p_words(value: float) -> str:
     """Two digits, or that it is very small."""
     return "< 0.0001" if value < 1e-4 else f"{value:.2g}"
+
+
+def share_words(value: float | None) -> str:
+    """In whole percent, or a dash."""
+    return NOTHING if value is None else f"{value:.0%}"
 
 
 def number_words(value: float | None) -> str:

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from lapa.stages.agreement import check_agreement
 from lapa.stages.plan import fingerprint, inputs_of, stage_folder, stage_settings
 from lapa.stages.results import Artifact, StageResult, write_result
 from lapa.tracking.code import code_tags
+from lapa.tracking.machine import machine
 from lapa.tracking.progress import report_progress
 from lapa.tracking.registry import Registry, require_manifest
 from lapa.tracking.tracker import Tracker, open_tracker
@@ -82,7 +82,7 @@ class Stage:
                 seconds=time.time() - self.started,
                 started=_iso(self.started),
                 finished=_iso(time.time()),
-                hardware=f"{platform.machine()}, {os.cpu_count()} cores",
+                hardware=machine(),
                 code=code_tags(),
                 tracking={"run_id": self.tracker.run_id, "url": self.tracker.url, **(registered or {})},
             )

@@ -1,22 +1,27 @@
 """From episodes to the table, on outcomes whose numbers are known."""
 
+import functools
 import json
 from collections.abc import Callable
 from html.parser import HTMLParser
 
 import pytest
 
+from lapa.bench.answers import answer_grid, unfinished, verdict
 from lapa.bench.collect import ArmResult
 from lapa.bench.costs import StageCost
 from lapa.bench.jobs import Arm, Episode
 from lapa.bench.markdown import as_markdown
 from lapa.bench.page import as_page
+from lapa.bench.provenance import provenance_of
 from lapa.bench.results import UNSEEN, BenchTable, Provenance
 from lapa.bench.study import Study, arms_of
 from lapa.bench.table import build_table
 from lapa.config.tabletop import ALL_KINDS, SPLITS
 from lapa.envs.statistics import wilson_interval
 from lapa.stages.results import Artifact, StageResult
+from lapa.tracking.code import COMMIT_TAG, commit
+from lapa.tracking.machine import machine
 
 STUDY = Study(
     size="tiny",
@@ -58,6 +63,7 @@ def result(arm: Arm) -> ArmResult:
     stages = {"ingest": stage(arm, "ingest")}
     if "laq" in arm.stages:
         stages["laq"] = stage(arm, "laq", **codes)
+    stages.setdefault(arm.stages[-1], stage(arm, arm.stages[-1]))
     return ArmResult(
         arm=arm,
         stages=stages,
@@ -70,8 +76,9 @@ def result(arm: Arm) -> ArmResult:
 Build = Callable[..., BenchTable]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def build() -> Build:
+    @functools.cache  # a table never changes, and its bootstraps take a second
     def made(**failures: str) -> BenchTable:
         results = [result(arm) for arm in arms_of(STUDY) if arm.run.name not in failures]
         absent = [ArmResult(arm=arm, stages={}, costs={}) for arm in arms_of(STUDY) if arm.run.name in failures]
@@ -163,8 +170,7 @@ def test_the_json_gives_the_table_again(build: Build):
 def test_the_markdown_says_how_to_do_it_again_and_what_each_method_reached(build: Build):
     text = as_markdown(build())
     assert "lapactl bench tabletop --size tiny" in text
-    assert "| lapa | 70.0 [65.8, 73.9] |" in text
-    assert "70 / 70" in text
+    assert "| lapa | 70 / 70 | 70.0 [65.8, 73.9] |" in text
     assert "**missed**" in text
 
 
@@ -200,6 +206,60 @@ def test_the_picture_has_a_filled_mark_for_seen_and_an_open_one_for_unseen_tasks
     assert figure.count("<circle") == figure.count('fill="#fff"') == len(RATES)
     for method in RATES:
         assert f">{method}</text>" in figure
+
+
+def test_lapa_against_each_opponent_comes_first_seen_from_its_own_side(build: Build):
+    grid = answer_grid(build())
+    rows = {(setting, other): row for setting, other, *row in grid.rows}
+    assert [other for setting, other in rows if setting == "in-domain"] == ["scratch", "action-vla", "vpt"]
+    assert rows["in-domain", "scratch"][:2] == ["70.0", "10.0"]
+    assert rows["in-domain", "vpt"] == ["70.0", "40.0", "+30.0 ± 2.1", "144/336/0", "above (p < 0.0001)"]
+    assert rows["in-domain", "action-vla"][3:] == ["0/384/96", "below (p < 0.0001)"]
+    assert "several seeds" in grid.note
+    for text in (as_markdown(build()), as_page(build())):
+        assert text.index("144/336/0") < text.index("vpt against scratch")
+
+
+def test_policies_that_differ_by_chance_are_not_told_apart(build: Build):
+    found = build().comparisons[0].model_copy(update={"difference": 0.01, "p_value": 0.4})
+    assert verdict(found) == "not told apart (p 0.4)"
+
+
+def test_no_pair_is_listed_twice(build: Build):
+    pairs = [(item.setting, frozenset((item.method, item.against))) for item in build().comparisons]
+    assert len(pairs) == len(set(pairs))
+
+
+def test_a_table_made_before_its_study_ended_says_what_it_lacks(build: Build):
+    results = [result(arm) for arm in arms_of(STUDY) if arm.run.name != "cross-task.lapa.1"]
+    absent = [ArmResult(arm=arm, stages={}, costs={}) for arm in arms_of(STUDY) if arm.run.name == "cross-task.lapa.1"]
+    table = build_table(STUDY, results + absent, failures={}, provenance=PROVENANCE)
+    said = "1 of 18 arms are not made yet: cross-task seed 1 (1)."
+    assert unfinished(table) == said
+    assert said in as_markdown(table)
+    assert said in as_page(table)
+    assert not unfinished(build())
+
+
+def test_only_methods_that_these_settings_try_are_explained(build: Build):
+    assert list(build().methods) == list(STUDY.methods)
+    study = Study(size="tiny", seeds=1, settings=("cross-task",), methods=("scratch", "lapa-masked"))
+    made = build_table(study, [result(arm) for arm in arms_of(study)], failures={}, provenance=PROVENANCE)
+    assert list(made.methods) == ["scratch"]
+
+
+def test_arms_are_found_inside_the_work_folder_wherever_it_lies(build: Build):
+    arm = next(item for item in build().arms if (item.setting, item.method, item.seed) == ("in-domain", "lapa", 0))
+    assert (arm.run_file, arm.folders["laq"]) == ("runs/in-domain.lapa.0.yaml", "laq-lapa-0")
+
+
+def test_machine_and_commit_are_those_of_the_stages_and_not_of_who_writes_the_table():
+    arm = arms_of(STUDY)[0]
+    elsewhere = stage(arm, "finetune").model_copy(update={"hardware": "a GPU", "code": {COMMIT_TAG: "abc"}})
+    made = provenance_of([ArmResult(arm=arm, stages={"finetune": elsewhere}, costs={})], command="")
+    assert (made.hardware, made.commit) == ("a GPU", "abc")
+    here = provenance_of([ArmResult(arm=arm, stages={"finetune": stage(arm, "finetune")}, costs={})], command="")
+    assert (here.hardware, here.commit) == (machine(), commit())
 
 
 def test_a_study_without_any_result_is_still_a_table():
