@@ -11,6 +11,8 @@ from lapa.report.summary import ArmSummary, RunSummary
 
 SIGNIFICANT = 0.05
 ENOUGH_ORACLE = 0.95
+HARDLY_ANY = 0.1
+"""Success below this is not called one where no baseline shows how hard the tasks are."""
 
 
 def success(summary: RunSummary, health: CodeHealth) -> Iterator[Finding]:
@@ -20,11 +22,21 @@ def success(summary: RunSummary, health: CodeHealth) -> Iterator[Finding]:
         return
     rivals = [arm for arm in summary.arms[1:] if _rate(arm) is not None]
     if not rivals:
-        yield Finding(level="fine", topic="Success", section="success",
-                      headline=f"The policy solves {rate:.0%} of the episodes. There is no baseline.")  # fmt: skip
+        yield _alone(rate)
         return
     rival = next((arm for arm in rivals if arm.config.pretrain is None), max(rivals, key=lambda arm: _rate(arm) or 0))
     yield _against(summary, health, rival, rate, _rate(rival) or 0.0)
+
+
+def _alone(rate: float) -> Finding:
+    if rate >= HARDLY_ANY:
+        return Finding(level="fine", topic="Success", section="success",
+                       headline=f"The policy solves {rate:.0%} of the episodes. There is no baseline.")  # fmt: skip
+    return Finding(
+        level="doubt", topic="Success", section="success",
+        headline=f"The policy solves only {rate:.0%} of the episodes. There is no baseline.",
+        why="A policy is no better than what it was made from: look first at what else is in doubt here.",
+    )  # fmt: skip
 
 
 def _against(summary: RunSummary, health: CodeHealth, rival: ArmSummary, mine: float, theirs: float) -> Finding:

@@ -143,6 +143,21 @@ def test_a_policy_is_compared_with_scratch_on_the_same_initial_states(tmp_path: 
     assert verdict.distrust == {} and verdict.command == ""
 
 
+@pytest.mark.parametrize(("rate", "level"), [(0.01, "doubt"), (0.4, "fine")])
+def test_without_a_baseline_a_policy_that_solves_next_to_nothing_does_not_work(
+    tmp_path: Path, rate: float, level: str
+) -> None:
+    summary = summarize(tmp_path, write_run(tmp_path))
+    evaluate = summary.main.stage("evaluate")
+    assert evaluate is not None
+    measured = evaluate.model_copy(update={"metrics": {**evaluate.metrics, "success_rate": rate}})
+    stages = (*(stage for stage in summary.main.stages if stage.stage != "evaluate"), measured)
+    alone = summary.model_copy(update={"arms": (summary.main.model_copy(update={"stages": stages}),)})
+    verdict = reach_verdict(alone)
+    assert (verdict.main.topic, verdict.main.level) == ("Success", level)
+    assert f"{rate:.0%} of the episodes" in verdict.main.headline
+
+
 def test_other_initial_states_are_not_paired(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     write_episodes(tmp_path / "evaluate-scratch00000", SCORES["scratch"], seed=77)
