@@ -123,6 +123,8 @@ class LabelConfig(Config):
     """Stage `label`: latent actions for every timestep. Uses the model and window of `laq`."""
 
     batch_size: int = runtime(64, gt=0)
+    decode_threads: int = runtime(4, ge=0)
+    """Threads of each process that decode the next episodes while the model looks at one; each holds an episode."""
     lease_seconds: float = runtime(60.0, gt=0)
     """A process not heard of for this long while it labels is taken for dead, and another one takes over its shard."""
 

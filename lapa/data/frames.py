@@ -7,7 +7,10 @@ import io
 import itertools
 import logging
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -90,13 +93,31 @@ class EpisodeReader:
         for url, first, last, _ in self._ranges(missing):
             self._objects.read_ahead(url, first, last, revision=self.dataset.revision)
 
-    def episodes(self, shard: int) -> Iterator[tuple[int, Clip]]:
-        """Row and whole clip of every episode of one shard, in order; nothing is kept."""
+    def episodes(self, shard: int, *, threads: int = 0) -> Generator[tuple[int, Clip], None, None]:
+        """Row and whole clip of every episode of one shard, in order; nothing is kept.
+
+        `threads` decode the episodes that come next while the caller works on one, each one of them.
+        """
         rows = np.flatnonzero(self._shards == shard)
         spans = [Span(int(row), 0, int(self.num_frames[row])) for row in rows]
         self.read_ahead(spans)
-        for span, video, arrays in self._read(spans):
-            yield span.row, self._clip(span, video, arrays)
+        if not threads:
+            for span, video, arrays in self._read(spans):
+                yield span.row, self._clip(span, video, arrays)
+            return
+        coming: deque[tuple[int, Future[Clip]]] = deque()
+        decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        try:
+            for span, video, arrays in self._read(spans):
+                coming.append((span.row, decoders.submit(self._clip, span, video, arrays)))
+                if len(coming) > threads:
+                    row, clip = coming.popleft()
+                    yield row, clip.result()
+            while coming:
+                row, clip = coming.popleft()
+                yield row, clip.result()
+        finally:
+            decoders.shutdown(cancel_futures=True)
 
     def arrays(self, row: int) -> dict[str, np.ndarray]:
         offset, size = int(self._arrays[0][row]), int(self._arrays[1][row])
@@ -216,10 +237,14 @@ def episode_arrays(dataset: Dataset, row: int) -> dict[str, np.ndarray]:
     return _reader_of(dataset, row).arrays(0)
 
 
-def shard_episodes(dataset: Dataset, shard: int) -> Iterator[tuple[int, UInt8[np.ndarray, "t h w 3"]]]:
-    """Row and all frames of every episode of one shard, in order; each frame is decoded once."""
-    for row, clip in EpisodeReader(dataset, cache_bytes=0).episodes(shard):
-        yield row, clip.frames
+def shard_episodes(
+    dataset: Dataset, shard: int, *, threads: int = 0
+) -> Generator[tuple[int, UInt8[np.ndarray, "t h w 3"]], None, None]:
+    """Row and all frames of every episode of one shard, in order; each frame is decoded once, by so many threads that
+    run ahead of the caller, or, without any, when it asks."""
+    with closing(EpisodeReader(dataset, cache_bytes=0).episodes(shard, threads=threads)) as episodes:
+        for row, clip in episodes:
+            yield row, clip.frames
 
 
 def _reader_of(dataset: Dataset, row: int) -> EpisodeReader:

@@ -106,14 +106,14 @@ def _label_shards(stage: Stage, dataset: Dataset, labeller: Labeller, writer: La
 def _shard_labels(run: RunConfig, dataset: Dataset, shard: int, labeller: Labeller) -> Iterator[AnyLabels]:
     names = dataset.index.column("episode")
     windows = episode_windows(dataset, run.laq.window_seconds)
-    shard_videos = shard_episodes(dataset, shard)
-    while True:
-        with phase("data"):
-            found = next(shard_videos, None)
-        if found is None:
-            return
-        row, frames = found
-        with phase("forward"):
-            name, window = names[row].as_py(), int(windows[row])
-            labels = labeller.label(name, frames, window=window, batch_size=run.label.batch_size)
-        yield labels
+    with closing(shard_episodes(dataset, shard, threads=run.label.decode_threads)) as shard_videos:
+        while True:
+            with phase("data"):
+                found = next(shard_videos, None)
+            if found is None:
+                return
+            row, frames = found
+            with phase("forward"):
+                name, window = names[row].as_py(), int(windows[row])
+                labels = labeller.label(name, frames, window=window, batch_size=run.label.batch_size)
+            yield labels

@@ -4,12 +4,15 @@ import itertools
 import multiprocessing
 import os
 import shutil
+import threading
+from contextlib import closing
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+import lapa.data.frames
 from lapa.config.data import StreamConfig
 from lapa.data.dataset import Dataset
 from lapa.data.frames import EpisodeReader, Span
@@ -257,10 +260,28 @@ def test_shards_are_read_the_same_from_memory_as_from_disk(dataset):
     assert torch.equal(read(remote, 2)[1].current, read(dataset, 2)[1].current)
 
 
-def test_a_shard_gives_all_its_episodes_in_order(dataset):
-    found = dict(shard_episodes(dataset, 1))
+@pytest.mark.parametrize("threads", [0, 1, 5])
+def test_a_shard_gives_all_its_episodes_in_order(dataset, threads):
+    found = dict(shard_episodes(dataset, 1, threads=threads))
     assert list(found) == [3, 4, 5]
     assert all(np.array_equal(frames, episode_frames(dataset, row)) for row, frames in found.items())
+
+
+def test_the_next_episode_of_a_shard_is_decoded_while_the_caller_works_on_one(dataset, monkeypatch):
+    decoded, second = [], threading.Event()
+
+    def decode(video):
+        decoded.append(video)
+        if len(decoded) == 2:
+            second.set()
+        return real(video)
+
+    real = lapa.data.frames.decode
+    monkeypatch.setattr(lapa.data.frames, "decode", decode)
+    with closing(shard_episodes(dataset, 1, threads=1)) as episodes:
+        next(episodes)
+        assert second.wait(timeout=300)
+    assert len(decoded) == 2, "nobody decodes for a caller that left"
 
 
 @pytest.mark.parametrize("workers", [0, 1])
