@@ -72,19 +72,27 @@ def show(
     url: Annotated[str, typer.Argument(metavar="DATASET", help="Folder or URL of a dataset.")],
     episodes: Annotated[int, typer.Option("--episodes", min=0, help="Also list this many episodes.")] = 0,
     html: Annotated[
-        str | None,
-        typer.Option("--html", metavar="FILE", help="Write one page to FILE: pictures, histograms, licences, quality."),
+        bool, typer.Option("--html", help="Write one page instead: pictures, histograms, licences, quality.")
+    ] = False,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="FILE", help="Where --html writes the page; NAME.html by default.")
     ] = None,
     output: OutputOption = OutputFormat.TEXT,
 ) -> None:
-    """Show what a dataset holds, here or as a page."""
+    """Show what a dataset holds, here or as a page.
+
+    --html writes to the current folder, by the dataset's name: mine.html.
+    """
     from lapa.data.dataset import Dataset
     from lapa.data.describe import describe_dataset
+    from lapa.errors import ConfigError
 
+    if to is not None and not html:
+        raise ConfigError("--to is where --html writes the page: give both, or none")
     dataset = Dataset.open(url)
     out = Output(output)
-    if html is not None:
-        data_show.write_page(out, dataset, html)
+    if html:
+        data_show.write_page(out, dataset, to)
         return
     rows = dataset.index.slice(0, episodes).to_pylist()
     described = describe_dataset(dataset)

@@ -28,6 +28,10 @@ def mix(
     window: Annotated[
         float, typer.Option("--window-seconds", min=0.001, help="Of a URL: window of datasets without their own.")
     ] = 0.6,
+    validation_share: Annotated[
+        float,
+        typer.Option("--validation-share", min=0, max=0.99, help="Of a URL: share of the episodes that is held out."),
+    ] = 0.05,
     overrides: SetOption = [],  # noqa: B006 (Typer copies defaults)
     output: OutputOption = OutputFormat.TEXT,
 ) -> None:
@@ -41,7 +45,9 @@ def mix(
     from lapactl.mixing import open_mixture
 
     out = Output(output)
-    found = open_mixture(source, role, overrides, samples=samples, window_seconds=window)
+    found = open_mixture(
+        source, role, overrides, samples=samples, window_seconds=window, validation_share=validation_share
+    )
     rows = effective_samples(found.dataset, found.members, found.stages)
     clash = action_clash(found.members)
     if out.is_json:

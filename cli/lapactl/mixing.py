@@ -16,9 +16,6 @@ from lapa.errors import ConfigError, DataError, DatasetNotFound
 from lapa.stages.agreement import check_agreement
 from lapa.stages.plan import NotMadeYet, dataset_url, datasets_of, part_urls
 
-VALIDATION_SHARE = 0.05
-"""Of a mixture that is looked at by itself: what stages hold out unless told otherwise."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class OpenMixture:
@@ -32,14 +29,20 @@ class OpenMixture:
 
 
 def open_mixture(
-    source: str, role: str, overrides: Sequence[str], *, samples: int | None, window_seconds: float
+    source: str,
+    role: str,
+    overrides: Sequence[str],
+    *,
+    samples: int | None,
+    window_seconds: float,
+    validation_share: float,
 ) -> OpenMixture:
     """Of a run, or of a dataset's URL. ConfigError or DataError where there is none, NotMadeYet before ingest."""
     if source not in PRESETS and not source.endswith((".yaml", ".yml")):
         if not files.exists(files.join(source, INFO_FILE)):
             raise DatasetNotFound(f"{source} holds no {INFO_FILE}, and is no run. Give a run, or the URL of a mixture.")
         dataset = Dataset.open(source)
-        draws = StageDraws(samples=samples or 0, window_seconds=window_seconds, validation_share=VALIDATION_SHARE)
+        draws = StageDraws(samples=samples or 0, window_seconds=window_seconds, validation_share=validation_share)
         return OpenMixture(dataset=dataset, members=_opened(dataset), stages={"training": draws})
     run = load_run(source, overrides)
     dataset = _of_run(run, role)
@@ -56,7 +59,8 @@ def _of_run(run: RunConfig, role: str) -> Dataset:
         return _open(dataset_url(run, config), role)
     opened = {name: _open(url, f"{role}.datasets.{name}") for name, url in sorted(part_urls(run, config).items())}
     index, shard_urls = joined(list(opened.values()))
-    return Dataset(url=dataset_url(run, config), info=mixture_info(config, opened), index=index, shard_urls=shard_urls)
+    info = mixture_info(config, opened, {})
+    return Dataset(url=dataset_url(run, config), info=info, index=index, shard_urls=shard_urls)
 
 
 def _problem(run: RunConfig, role: str, dataset: Dataset) -> str | None:

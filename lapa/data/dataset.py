@@ -118,6 +118,8 @@ class DatasetInfo(_Record):
     """What the numbers mean, as far as that is known."""
     members: tuple[Member, ...] = ()
     """Of a mixture, whose shards and index are those of its members, end to end."""
+    twins: dict[str, str] = {}
+    """Of a mixture: recordings that nearly repeat one of another member, and that one, whose hash decides for both."""
 
 
 def shard_name(shard: int) -> str:

@@ -18,15 +18,17 @@ from lapa.data.dataset import INFO_FILE, Dataset, DatasetInfo, Member
 from lapa.errors import ConfigError, DataError
 
 
-def mix(config: MixtureConfig, urls: Mapping[str, str], output_url: str) -> DatasetInfo:
+def mix(
+    config: MixtureConfig, urls: Mapping[str, str], output_url: str, *, twins: Mapping[str, str] | None = None
+) -> DatasetInfo:
     """Write the mixture of the datasets at `urls`, by the names that `config` gives them.
 
-    ConfigError where they cannot be read as one. Nothing is copied.
+    `twins`: what `mixture_twins.py` finds. ConfigError where they cannot be read as one. Nothing is copied.
     """
     opened = {name: Dataset.open(urls[name]) for name in sorted(config.datasets)}
     _refuse_mixtures(opened)
     _refuse_sizes(opened)
-    info = mixture_info(config, opened)
+    info = mixture_info(config, opened, twins or {})
     files.write_json(files.join(output_url, INFO_FILE), info.model_dump(mode="json"))
     return info
 
@@ -35,12 +37,13 @@ def is_mixed(config: MixtureConfig, urls: Mapping[str, str], output_url: str) ->
     """Whether the mixture is there, of the datasets as they are now."""
     try:
         opened = {name: Dataset.open(urls[name]) for name in sorted(config.datasets)}
-        return Dataset.open(output_url).info == mixture_info(config, opened)
+        info = Dataset.open(output_url).info
+        return info == mixture_info(config, opened, info.twins)
     except DataError:
         return False
 
 
-def mixture_info(config: MixtureConfig, opened: Mapping[str, Dataset]) -> DatasetInfo:
+def mixture_info(config: MixtureConfig, opened: Mapping[str, Dataset], twins: Mapping[str, str]) -> DatasetInfo:
     """What `dataset.json` says. Members are in the order of their names."""
     infos = [dataset.info for dataset in opened.values()]
     shares = shares_of(config, {name: hours_of(dataset) for name, dataset in opened.items()})
@@ -59,8 +62,9 @@ def mixture_info(config: MixtureConfig, opened: Mapping[str, Dataset]) -> Datase
     agree = action_clash(opened) is None
     acting = [info for info in infos if info.action_dims]
     mean, std = _frame_statistics(infos, [member.share for member in members])
+    described = (*(member.model_dump_json(exclude={"url"}) for member in members), *map(repr, sorted(twins.items())))
     return DatasetInfo(
-        revision=files.digest("mixture", *(member.model_dump_json(exclude={"url"}) for member in members)),
+        revision=files.digest("mixture", *described),
         num_episodes=sum(info.num_episodes for info in infos),
         num_frames=sum(info.num_frames for info in infos),
         num_shards=sum(info.num_shards for info in infos),
@@ -79,6 +83,7 @@ def mixture_info(config: MixtureConfig, opened: Mapping[str, Dataset]) -> Datase
         source={"kind": "mixture", "datasets": {member.name: member.url for member in members}},
         conventions=_common_conventions(infos) if agree else Conventions(),
         members=members,
+        twins=dict(twins),
     )
 
 

@@ -233,9 +233,11 @@ class SampleTable:
 
 def _refuse_strided_chunks(dataset: Dataset, spec: SampleSpec, strides: np.ndarray) -> None:
     if spec.horizon is not None and (strides > 1).any():
+        thinned = ", ".join(f"'{member.name}' to {member.fps:g}" for member in dataset.info.members if member.fps)
         raise ConfigError(
-            f"the mixture {dataset.url} thins datasets to a lower rate, and an action belongs to the rate it was "
-            "recorded at. Ingest those datasets at that rate (ingest's fps), and leave the mixture's fps unset."
+            f"the mixture {dataset.url} thins {thinned} frames a second, and an action belongs to the rate it was "
+            "recorded at. Ingest those datasets at that rate (their ingest's fps, which adds up deltas), and leave the "
+            "mixture's fps unset."
         )
 
 

@@ -26,6 +26,7 @@ from lapa.data.dataset import Dataset
 from lapa.data.ingest import help_ingest, ingest, is_current
 from lapa.data.ingest_peers import ALONE, Peers
 from lapa.data.mixture import mix
+from lapa.data.mixture_twins import find_mixture_twins
 from lapa.envs.metaworld.recording import record as record_metaworld
 from lapa.envs.tabletop.embodiments import embodiment_of
 from lapa.envs.tabletop.recording import record as record_tabletop
@@ -62,7 +63,8 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
                     metrics |= _ingest(stage, named, part, dataset_url(run, part), peers)
             url = dataset_url(run, config)
             if isinstance(config, MixtureConfig):
-                mix(config, part_urls(run, config), url)
+                members = part_urls(run, config)
+                mix(config, members, url, twins=find_mixture_twins(members))
             info = Dataset.open(url).info
             outputs[role] = Artifact(url=url, digest=info.revision)
             metrics |= {f"{role}/episodes": info.num_episodes, f"{role}/frames": info.num_frames}

@@ -61,10 +61,14 @@ def test_show_tells_what_a_dataset_holds(lapactl, lapactl_json, tmp_path):
     assert dataset.revision in text
 
 
-def test_show_writes_a_page_and_play_a_video(lapactl_json, tmp_path):
+def test_show_writes_a_page_and_play_a_video(lapactl, lapactl_json, tmp_path, monkeypatch):
     url = make_dataset(tmp_path / "dataset")
-    shown = lapactl_json("data", "show", url, "--html", tmp_path / "page.html")
+    shown = lapactl_json("data", "show", url, "--html", "--to", tmp_path / "page.html")
     assert (tmp_path / "page.html").stat().st_size == shown["bytes"] > 10_000
+    monkeypatch.chdir(tmp_path)
+    assert lapactl_json("data", "show", url, "--html")["page"] == "dataset.html"
+    assert (tmp_path / "dataset.html").read_bytes() == (tmp_path / "page.html").read_bytes()
+    assert "--to is where --html writes" in lapactl("data", "show", url, "--to", "page.html").stderr
     played = lapactl_json("data", "play", url, "0", "--to", tmp_path / "episode.mp4")
     assert probe(tmp_path / "episode.mp4").num_frames == played["num_frames"]
 

@@ -132,5 +132,5 @@ def test_real_bridge_episodes_are_read_by_name(shared_data, tmp_path):
     report = ingest(IngestConfig(source=source, image_size=64, workers=1), str(tmp_path / "out"))
     info = Dataset.open(str(tmp_path / "out")).info
     assert report.num_episodes == 25 and not report.failed
-    assert info.action_dims == 7 and info.licences == {"CC-BY-4.0": 25}
+    assert info.action_dims == 7 and info.licences == {"unknown": 25}
     assert info.actions.min[6] >= 0 and info.actions.max[6] <= 1

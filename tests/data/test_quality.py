@@ -10,11 +10,13 @@ from PIL import Image
 
 from lapa import files
 from lapa.config.base import result_settings
-from lapa.config.data import IngestConfig, VideoFolderSource
+from lapa.config.data import ExistingDataset, IngestConfig, MixtureConfig, MixturePart, VideoFolderSource
 from lapa.config.quality import QualityConfig
 from lapa.data.dataset import Dataset
 from lapa.data.ingest import ingest
 from lapa.data.ingest_report import IngestReport
+from lapa.data.mixture import is_mixed, mix
+from lapa.data.mixture_twins import find_mixture_twins
 from lapa.data.quality import look
 from lapa.data.quality_cuts import placed_in_scenes
 from lapa.data.quality_twins import find_twins
@@ -178,3 +180,22 @@ def test_settings_of_before_keep_their_names():
     assert "quality" not in settings
     looked_for = IngestConfig(source=VideoFolderSource(url="v"), quality=QualityConfig(static="drop"))
     assert result_settings(looked_for)["quality"]["static"] == "drop"
+
+
+def test_a_clip_in_two_datasets_of_a_mixture_is_on_one_side_of_every_split(tmp_path):
+    """Each dataset by itself could hold its copy out while the other trains on the same pictures."""
+    for name, number in (("mine", 0), ("theirs", 100)):
+        write_video(tmp_path / name / f"{name}-shared.mp4", CLIPS["fine"])
+        for seed in range(number, number + 4):
+            write_video(tmp_path / name / f"{name}-{seed}.mp4", scene(20 + seed, 12))
+    urls = {name: ingested(tmp_path / name, tmp_path / f"{name}-dataset")[0].url for name in ("mine", "theirs")}
+    config = MixtureConfig(datasets={name: MixturePart(dataset=ExistingDataset(url=url)) for name, url in urls.items()})
+    folder = str(tmp_path / "mixture")
+    mix(config, urls, folder, twins=find_mixture_twins(urls))
+    mixture = Dataset.open(folder)
+    sources = mixture.index["source"].to_pylist()
+    copies = {row for row, source in enumerate(sources) if "shared" in source}
+    assert len(copies) == 2 and len(mixture.info.twins) == 1
+    for share in np.linspace(0.05, 0.95, 19):
+        assert len(copies & set(split_rows(mixture, share)[0].tolist())) in (0, 2)
+    assert is_mixed(config, urls, folder)
