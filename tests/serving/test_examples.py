@@ -5,9 +5,9 @@ import os
 
 import numpy as np
 import pytest
-from policy_server import TOKEN, running
+from policy_server import PATIENCE, TOKEN, running
 
-from lapa.client import ActionAnswer, ChunkBuffer
+from lapa.client import ActionAnswer, ChunkBuffer, Reconnect
 from lapa.client.connection import ServerAway
 from lapa.config.serving import TOKEN_VARIABLE
 from lapa.config.stages import TabletopEvaluation
@@ -55,6 +55,7 @@ def test_the_tabletop_is_driven_through_the_server_as_it_is_without(repository, 
 def test_the_robot_loop_executes_its_timesteps_and_holds(repository, server, monkeypatch, capsys):
     loop = example(repository, "robot_loop")
     monkeypatch.setitem(os.environ, TOKEN_VARIABLE, TOKEN)
+    monkeypatch.setattr(loop, "Reconnect", lambda **_: Reconnect(seconds=PATIENCE, answer_seconds=PATIENCE))
     assert loop.main([server.ws_url, "push", "--dry-run", "--hz", "200", "--timesteps", "7"]) == 0
     assert "7 actions, then: done" in capsys.readouterr().out
 
