@@ -1,9 +1,13 @@
 """One table of states, whoever runs the pods."""
 
+import re
+from pathlib import Path
+
 import pytest
 from cluster_objects import job, pending_pod, pod, waiting_pod
 
 from lapa_k8s.parts import Scheduling
+from lapa_k8s.records import record_of
 from lapa_k8s.states import State, state_of
 
 QUEUED = {"scheduling": Scheduling(queue="research")}
@@ -56,3 +60,13 @@ def test_a_job_that_is_deleted_is_deleting_whatever_else_it_is():
     leaving = job(conditions={"Running": "2 pods"})
     leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     assert state_of(leaving, [pod(0), pod(1)]).state is State.DELETING
+
+
+def test_the_guide_has_every_state_and_every_field(repository: Path):
+    guide = (repository / "docs" / "guide-cluster.md").read_text()
+    table = guide.split("| state | when |")[1].split("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == {str(state) for state in State}
+    manifest = job("pytorchjob")
+    manifest["metadata"]["name"] = "demo"
+    fields = guide.split("have for each job:")[1].split(";")[0]
+    assert re.findall(r"`(\w+)`", fields) == list(record_of(manifest, state_of(manifest, []), []))
