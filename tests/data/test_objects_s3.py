@@ -83,8 +83,11 @@ def test_broken_requests_change_nothing_that_training_sees(s3, bucket, local, sm
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_kind_of_broken_request_is_borne(s3, bucket, local, small_blocks, tmp_path, fault, monkeypatch):
-    """The first and every third request for one shard."""
-    turns = itertools.cycle([fault, None, None])
+    """The first and every third request for one shard; of those that hang, which cost seconds each, two."""
+    pattern = [fault, None, None]
+    turns = itertools.chain(
+        pattern, pattern, itertools.repeat(None) if fault == "timeout" else itertools.cycle(pattern)
+    )
     with faulty_proxy(s3, rate=0, has_timeouts=fault == "timeout") as proxy:
         monkeypatch.setattr(proxy, "_fault", lambda path: next(turns) if path.endswith(SHARD) else None)
         found = dict(shard_episodes(Dataset.open(bucket, reads=reads(tmp_path)), 1))
@@ -148,7 +151,7 @@ def test_every_block_is_requested_once_by_all_ranks_and_epochs_of_a_node(s3, buc
     with faulty_proxy(s3, rate=0) as proxy:
         for rank in range(2):
             settings = reads(tmp_path).model_copy(update={"threads": 1 + rank})
-            batches(Dataset.open(bucket, reads=settings), steps=20, rank=rank, world=2)
+            batches(Dataset.open(bucket, reads=settings), steps=8, rank=rank, world=2)
         requests = sum(count for key, count in proxy.requests.items() if key.startswith("GET") and ".tar" in key)
     assert requests == len(list((tmp_path / "blocks").iterdir()))
 

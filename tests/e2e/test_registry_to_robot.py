@@ -29,7 +29,8 @@ __all__ = ["lapactl", "lapactl_json", "s3"]  # fixtures
 
 pytestmark = pytest.mark.slow
 
-connect.__kwdefaults__["open_timeout"] = PATIENCE  # the public client has no setting for it
+# The public client has no settings for them.
+connect.__kwdefaults__ |= {"open_timeout": PATIENCE, "ping_timeout": PATIENCE}
 
 MODEL, RUN = "lapa-policy", "tabletop-smoke"
 STRICT = "gates: [{kind: files}, {kind: success-rate, at_least: 0.9, min_episodes: 3}]"

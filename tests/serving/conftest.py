@@ -15,7 +15,8 @@ from lapa.policy.policy import Policy
 from lapa.types.episodes import Observation
 from tests.models.vla.models import seeded, small_convolutional, spec_of
 
-connect.__kwdefaults__["open_timeout"] = PATIENCE  # also of the public clients, which have no setting for it
+# Also of the public clients, which have no settings for them.
+connect.__kwdefaults__ |= {"open_timeout": PATIENCE, "ping_timeout": PATIENCE}
 
 HORIZON = 3
 STATE = 2
