@@ -86,7 +86,7 @@ def test_the_container_starts_the_stage_through_the_launcher():
     assert command(job_spec()) == ["python", "-m", "lapa.launch", "-m", "lapa", "pretrain", "/etc/lapa/run.yaml"]
 
 
-@pytest.mark.parametrize("code", [0, 75, 5])
+@pytest.mark.parametrize("code", [0, 75, pytest.param(5, marks=pytest.mark.slow)])
 def test_pods_end_with_the_code_of_their_ranks_and_every_line_says_its_rank(tmp_path: Path, code: int):
     nodes = run_job(tmp_path, end_with=code)
     assert [returned for returned, _ in nodes] == [code, code]
