@@ -21,7 +21,11 @@ from lapa.analysis.exhibit_results import CodeMotion
 
 DPI = 200
 WIDTH = 5.0
-"""Inches."""
+"""Inches, as are all lengths below."""
+NAMES, EDGE = 0.78, 0.05
+"""Room for the names of rows, and where there are none."""
+LINE, TITLE, GAP = 0.19, 0.16, 0.03
+"""Height of a line of names above the frames, of a frame's own title, and between rows."""
 TEXT = 8
 """Points."""
 SHADES = "Blues"
@@ -52,13 +56,13 @@ def grid(
 ) -> Png:
     """Frames in rows; None leaves a gap. `groups` name equal shares of the columns, with lines between them."""
     columns = max(len(row) for row in rows)
-    left = 0.78 if row_names else 0.05
-    head = 0.05 + 0.19 * bool(column_names) + 0.19 * bool(groups)
-    title = 0.16 if any(tile is not None and tile.title for row in rows for tile in row) else 0.0
+    left = NAMES if row_names else EDGE
+    head = EDGE + LINE * bool(column_names) + LINE * bool(groups)
+    title = TITLE if any(tile is not None and tile.title for row in rows for tile in row) else 0.0
     side = (WIDTH - left) / columns
-    sheet = _Sheet(head + (side + title + 0.03) * len(rows))
+    sheet = _Sheet(head + (side + title + GAP) * len(rows))
     for r, row in enumerate(rows):
-        top = head + r * (side + title + 0.03) + title
+        top = head + r * (side + title + GAP) + title
         for c, tile in enumerate(row):
             if tile is not None:
                 _frame(sheet.axes(left + c * side, top, side * 0.97), tile)
@@ -66,12 +70,17 @@ def grid(
             sheet.text(left - 0.06, top + side / 2, row_names[r], align="right")
     for c, name in enumerate(column_names):
         sheet.text(left + (c + 0.49) * side, head - 0.12, name, align="center")
-    for g, name in enumerate(groups):
-        width = columns * side / len(groups)
-        sheet.text(left + (g + 0.5) * width, 0.12, name, align="center")
-        if g:
-            sheet.line(left + g * width - 0.015 * side)
+    _group_names(sheet, groups, left=left, width=columns * side, side=side)
     return _png(sheet.figure)
+
+
+def _group_names(sheet: "_Sheet", groups: Sequence[str], *, left: float, width: float, side: float) -> None:
+    """Above equal shares of the columns, with a line before each but the first."""
+    share = width / max(len(groups), 1)
+    for g, name in enumerate(groups):
+        sheet.text(left + (g + 0.5) * share, 0.12, name, align="center")
+        if g:
+            sheet.line(left + g * share - 0.015 * side)
 
 
 class _Sheet:

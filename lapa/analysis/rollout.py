@@ -62,9 +62,9 @@ def rollout(
         true_codes=tuple(code_name(code) for code in true_codes),
         errors=_errors(dreamt.frames, shown[1:]),
         copy_errors=_errors(to_bytes(shown[:1]).expand(len(shown) - 1, -1, -1, -1), shown[1:]),
-        true_code_errors=_errors(told.frames, shown[1:]),
+        true_code_errors=_errors(told, shown[1:]),
     )
-    return found, _exhibit(found, encoded, role, to_bytes(shown), dreamt.frames, told.frames)
+    return found, _exhibit(found, encoded, role, to_bytes(shown), dreamt.frames, told)
 
 
 @torch.inference_mode()
@@ -88,13 +88,15 @@ def imagine(
     return Imagined(frames=torch.cat(frames), codes=np.concatenate(codes))
 
 
-def _drawn(model: LatentActionModel, start: UInt8[Tensor, "1 c y x"], codes: Int64[np.ndarray, "n k"]) -> Imagined:
+def _drawn(
+    model: LatentActionModel, start: UInt8[Tensor, "1 c y x"], codes: Int64[np.ndarray, "n k"]
+) -> UInt8[Tensor, "n c h w"]:
     """The decoder upon its own frames, told these codes."""
     frame, frames = start, []
     for code in codes:
         frame = to_bytes(decode(model, frame, code[None]))
         frames.append(frame)
-    return Imagined(frames=torch.cat(frames), codes=codes)
+    return torch.cat(frames)
 
 
 def telling_rows(encoded: Encoded) -> list[int]:

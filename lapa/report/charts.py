@@ -74,10 +74,10 @@ def draw(chart: Chart) -> Markup:
 
 def _told(chart: Chart, series: Mapping[str, Series]) -> str:
     """The chart in words, for those who cannot see it."""
-    parts = [
-        f"{name} from {number(first)} at step {start:,} to {number(last)} at step {end:,}"
-        for name, ((start, first), *_, (end, last)) in ((name, [p[0], *p]) for name, p in series.items())
-    ]
+    parts = []
+    for name, points in series.items():
+        (start, first), (end, last) = points[0], points[-1]
+        parts.append(f"{name} from {number(first)} at step {start:,} to {number(last)} at step {end:,}")
     parts += [f"line at {number(reference.value)}: {reference.label}" for reference in chart.references]
     if chart.since is not None:
         parts.append(f"from step {chart.since.value:,.0f} on: {chart.since.label}")
