@@ -10,6 +10,7 @@ from lapa.errors import DataError
 from lapa.models.inverse_dynamics.model import InverseDynamicsModel, InverseDynamicsSpec
 from lapa.models.vla.action_space import dimension_names
 from lapa.stages.context import Stage
+from lapa.stages.learned_from import keep_learned_from
 from lapa.stages.training import train
 from lapa.tracking.registry import INVERSE_DYNAMICS_MODEL
 from lapa.training.tasks.inverse_dynamics import InverseDynamicsTask
@@ -33,6 +34,8 @@ def train_inverse_dynamics(stage: Stage, config: LaqConfig) -> None:
         stream=config.stream,
         config=config.inverse_dynamics.fit,
     )
+    if stage.is_main:
+        keep_learned_from(model.url, dataset, config.window_seconds)
     stage.finish(
         outputs={"model": model},
         metrics=result.metrics,

@@ -20,6 +20,7 @@ from lapa.data.stream import shard_episodes
 from lapa.data.windows import episode_windows
 from lapa.stages.context import Stage, open_stage
 from lapa.stages.labellers import Labeller, load_labeller
+from lapa.stages.learned_from import check_labels
 from lapa.stages.profiled import profiled
 from lapa.stages.results import Artifact
 from lapa.training.distributed import Launch
@@ -38,6 +39,7 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
             if role not in stage.inputs:
                 continue
             dataset = Dataset.open(stage.inputs[role].url, reads=run.reads)
+            check_labels(stage.inputs["laq"].url, dataset, run.laq.window_seconds, role=role)
             outputs[name], usage = _label(stage, dataset, labeller, files.join(stage.folder, name))
             metrics |= {f"{role}/{key}": value for key, value in usage.items()}
         stage.tracker.log_metrics(metrics, step=0)

@@ -18,6 +18,7 @@ from lapa.models.latent_action.supervision import MotionHead
 from lapa.models.storage import model_digest, save_model
 from lapa.stages.context import Stage, open_stage
 from lapa.stages.inverse_dynamics import train_inverse_dynamics
+from lapa.stages.learned_from import keep_learned_from
 from lapa.stages.results import Artifact
 from lapa.stages.training import train
 from lapa.tracking.registry import LAQ_MODEL
@@ -57,6 +58,8 @@ def _train(stage: Stage, config: LaqConfig) -> None:
         stream=config.stream,
         config=config.fit,
     )
+    if stage.is_main:
+        keep_learned_from(model.url, dataset, config.window_seconds)
     stage.finish(
         outputs={"model": model},
         metrics=result.metrics,

@@ -1,5 +1,6 @@
 """The labeller seam: a model folder says what labels it makes, and its labels what they are worth."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ from lapa.data.dataset import Dataset
 from lapa.data.frames import episode_arrays
 from lapa.data.labels import EpisodeActions, Labels, LabelStamp, LabelWriter
 from lapa.data.windows import mean_actions
-from lapa.errors import CheckpointMismatch
+from lapa.errors import CheckpointMismatch, ConventionMismatch
 from lapa.models.inverse_dynamics.model import INVERSE_DYNAMICS_KIND, InverseDynamicsModel, InverseDynamicsSpec
 from lapa.models.latent_action.model import LATENT_ACTION_KIND, build_latent_action_model
 from lapa.models.storage import save_model
 from lapa.stages.labellers import InverseDynamicsLabeller, LatentActionLabeller, load_labeller
+from lapa.stages.learned_from import check_labels, keep_learned_from
 from lapa.types.batches import FramePair
 from tests.builders import make_dataset
 from tests.training.laq import laq_config
@@ -46,6 +48,19 @@ def test_each_kind_of_model_gets_its_labeller(tmp_path):
     assert isinstance(by_actions, InverseDynamicsLabeller) and by_actions.stamp()["action_names"] == ("x", "gripper")
     with pytest.raises(CheckpointMismatch, match="'vla', which labels nothing; labellers are 'latent-action' and"):
         load_labeller(str(tmp_path / "other"), CPU)
+
+
+def test_frames_unlike_those_a_model_learned_from_are_not_labelled(tmp_path):
+    dataset = Dataset.open(make_dataset(tmp_path / "videos", episodes=2, frames=4))
+    model = str(tmp_path / "model")
+    check_labels(model, dataset, 0.6, role="robot")  # released weights say nothing
+    keep_learned_from(model, dataset, 0.6)
+    check_labels(model, dataset, 0.6, role="robot")
+    with pytest.raises(ConventionMismatch, match=r"over 0\.6 seconds, .* set laq\.window_seconds=0\.6"):
+        check_labels(model, dataset, 1.2, role="robot")
+    squashed = replace(dataset, info=dataset.info.model_copy(update={"resize": "squash"}))
+    with pytest.raises(ConventionMismatch, match=r"by 'crop', and those of 'robot' .* ingest 'robot' with resize=crop"):
+        check_labels(model, squashed, 0.6, role="robot")
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 64])

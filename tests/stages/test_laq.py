@@ -10,10 +10,12 @@ from safetensors.torch import save_file
 from lapa.config.latent_action import LatentActionConfig, NsvqConfig, TransformerArchitecture
 from lapa.config.load import load_run
 from lapa.config.run import RunConfig
+from lapa.data.dataset import Dataset
 from lapa.errors import CheckpointError, CheckpointMismatch, CheckpointNotFound, ConfigError
 from lapa.models.latent_action.model import LatentActionModel, build_latent_action_model, load_latent_action_model
 from lapa.models.latent_action.released import read_released, released_state_dict
 from lapa.stages.laq import main
+from lapa.stages.learned_from import learned_from
 from lapa.stages.plan import finished, inputs_of
 from lapa.stages.results import StageResult
 from lapa.types.batches import FramePair
@@ -93,6 +95,8 @@ def test_training_goes_on_from_released_weights_when_asked(
     before = published.state_dict()
     moved = [(trained[name] - value).abs().max().item() for name, value in before.items() if value.is_floating_point()]
     assert 0 < max(moved) < 0.05  # one small step away, where fresh weights would be far
+    known = learned_from(result.outputs["model"].url)
+    assert known is not None and known.revision == Dataset.open(str(work / "videos")).revision
 
 
 def test_released_weights_are_read_from_safetensors_too(published: LatentActionModel, tmp_path: Path) -> None:
