@@ -16,7 +16,14 @@ os.environ.update(
     }
 )
 # A developer's own settings, and what a CI service says of its terminal, must not decide what a test sees.
-FOR_TESTS = ("LAPA_TEST_", "LAPA_WRITE_GOLDEN", "LAPA_UPDATE_GOLDEN", "LAPA_TRAIN_IMAGE", "LAPA_BASE_IMAGE")
+FOR_TESTS = (
+    "LAPA_TEST_",
+    "LAPA_WRITE_GOLDEN",
+    "LAPA_UPDATE_GOLDEN",
+    "LAPA_TRAIN_IMAGE",
+    "LAPA_SERVE_IMAGE",
+    "LAPA_BASE_IMAGE",
+)
 OF_TERMINALS = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "PY_COLORS", "TTY_COMPATIBLE", "GITHUB_ACTIONS")
 for name in [*os.environ]:
     if name.startswith(("LAPA_", "MLFLOW_TRACKING_", "MLFLOW_RUN_ID", *OF_TERMINALS)) and not name.startswith(
