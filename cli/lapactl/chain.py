@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import yaml
+
 from lapa import files
 from lapa.config.data import ExistingDataset, parts_of
 from lapa.config.load import dump_run
@@ -138,7 +140,18 @@ def failure_words(label: str, exit_code: int, log: Path) -> str:
 
 def _run_file(run: RunConfig, planned: PlannedStage) -> Path:
     whole = run_file(run)
-    return whole if planned.name == run.name else whole.with_suffix("") / f"{planned.name}.yaml"
+    if planned.name != run.name:
+        return whole.with_suffix("") / f"{planned.name}.yaml"
+    return whole.with_suffix("") / "judged.yaml" if _judges_beside(run, planned, whole) else whole
+
+
+def _judges_beside(run: RunConfig, planned: PlannedStage, whole: Path) -> bool:
+    """Whether another policy than that of the run's own file is judged: a look aside, and no other run."""
+    policy = run.evaluate.policy if run.evaluate else None
+    if planned.stage != "evaluate" or policy is None or not whole.exists():
+        return False
+    kept = yaml.safe_load(whole.read_text()).get("evaluate") or {}
+    return bool(kept.get("policy") != policy)
 
 
 def _file_stem(run: RunConfig, planned: PlannedStage) -> str:

@@ -25,6 +25,7 @@ from lapactl.profiles import explain_problem
 from lapactl.selection import check_stages
 from lapactl.submit_estimate import estimate, say_estimate
 from lapactl.submit_job import PlannedJob, Request, plan_job
+from lapactl.submit_policy import pin_policy
 from lapactl.submit_run import (
     OFFLINE_OPERATOR,
     Wishes,
@@ -56,6 +57,8 @@ def submit_pipeline(out: Output, request: Request, chain: Chain, wishes: Wishes)
     if wishes.step_seconds is not None:
         raise ConfigError("--step-seconds is measured for one stage: lapactl submit STAGE --step-seconds … --dry-run")
     settings = resolve_settings(wishes.source, cluster=wishes.cluster, overrides=wishes.overrides, flags=wishes.flags)
+    if "evaluate" in _selected(settings.run, chain):
+        settings = pin_policy(out, settings, is_offline=wishes.dry_run == "client")
     if wishes.is_new:
         request = replace(request, attempt=secrets.token_hex(2))
     planned = _plan(settings, request, chain, detect=lambda: OFFLINE_OPERATOR)

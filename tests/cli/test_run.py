@@ -10,6 +10,9 @@ import yaml
 
 from lapa.config.load import load_run
 from lapa.config.stages import STAGES
+from lapa.stages.plan import plan
+from lapa.stages.plan import run_file as run_file_of
+from lapactl.chain import command_of, prepare
 from tests.builders import make_dataset
 
 RUN = {
@@ -199,6 +202,26 @@ def test_the_next_command_keeps_the_settings_that_were_given(lapactl, run_file, 
     result = lapactl("run", run_file, "--stage", "ingest", "--set", "seed=7")
     [hint] = re.findall(r"hint: run the rest with `lapactl run (.*)`", result.stderr)
     assert yaml.safe_load(Path(hint).read_text())["seed"] == 7
+
+
+def test_judging_another_policy_leaves_the_runs_own_file_as_it_was(tmp_path):
+    run = load_run("tabletop", [f"work_url={tmp_path / 'work'}", "baselines={}"])
+    judging = load_run("tabletop", [f"work_url={tmp_path / 'work'}", "baselines={}", "evaluate.policy=lapa-policy/1"])
+    own, other = (next(item for item in plan(each) if item.stage == "evaluate") for each in (run, judging))
+    prepare(run, own, tmp_path / "own.log")
+    before = run_file_of(run).read_text()
+    prepare(judging, other, tmp_path / "other.log")
+    assert run_file_of(run).read_text() == before
+    started = Path(command_of(judging, other, nproc=1)[-1])
+    assert load_run(str(started)) == judging and started != run_file_of(run)
+
+
+def test_a_run_that_only_judges_has_its_file_where_others_have_theirs(tmp_path):
+    judging = load_run("tabletop", [f"work_url={tmp_path / 'work'}", "baselines={}", "evaluate.policy=lapa-policy/1"])
+    planned = next(item for item in plan(judging) if item.stage == "evaluate")
+    for _ in range(2):
+        prepare(judging, planned, tmp_path / "log")
+        assert Path(command_of(judging, planned, nproc=1)[-1]) == run_file_of(judging)
 
 
 def test_a_stage_that_asks_for_a_restart_is_started_again(lapactl_json, run_file, stage_program, tmp_path):

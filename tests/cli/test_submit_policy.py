@@ -45,6 +45,14 @@ def test_an_alias_is_pinned_so_that_another_candidate_is_another_job(lapactl, tr
     assert lapactl(*SUBMIT, "--set=evaluate.policy=lapa-policy/1", tracking).stdout == by_alias.stdout
 
 
+def test_a_pipeline_pins_the_alias_when_it_is_submitted(lapactl, tracking: str):
+    words = ("submit", "pipeline", "--config", "tabletop", "--set=baselines={}", "--dry-run", tracking)
+    shown = lapactl(*words, "--from", "evaluate", "--set=evaluate.policy=lapa-policy@candidate")
+    assert shown.exit_code == 0, shown.stderr
+    assert "lapa-policy@candidate is lapa-policy/1" in shown.stderr
+    assert "lapa-policy/1" in shown.stdout and "lapa-policy@candidate" not in shown.stdout
+
+
 @pytest.mark.parametrize("policy", ["s3://robots/red", "ws://lapa-policy:8000"])
 def test_bundles_and_servers_are_the_pods_business(lapactl, policy: str):
     shown = lapactl(*SUBMIT, f"--set=evaluate.policy={policy}")
