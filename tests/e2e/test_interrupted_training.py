@@ -20,7 +20,9 @@ from tests.e2e.programs import (
 )
 
 
-@pytest.mark.parametrize("name", ["laq", "pretrain", pytest.param("finetune", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["laq", *(pytest.param(name, marks=pytest.mark.slow) for name in ("pretrain", "finetune"))]
+)
 def test_a_killed_and_a_terminated_stage_end_like_an_undisturbed_one(
     name: str, finished_run: Path, store: Path, tmp_path: Path
 ):
