@@ -14,11 +14,13 @@ from local_servers import BROKEN, SILENT, stand_in_command
 from lapa_k8s import rollout
 from lapa_k8s.deployment import Pinned
 from lapa_k8s.deployment_record import Release
-from lapa_k8s.errors import Overtaken, RolloutFailed
+from lapa_k8s.errors import ClusterUnreachable, Overtaken, RolloutFailed
 from lapa_k8s.rollout import Outcome, Plan, previous_release, prune, roll_out
 from lapa_k8s.rollout_sync import standing, sync
+from lapactl.deploy_change import sync_once, watch
 from lapactl.deploy_local import LocalSpec, LocalTarget, local_release
 from lapactl.deploy_places import first_release
+from lapactl.output import Output, OutputFormat
 
 NAME = "arm"
 PATIENT = Plan(seconds=600, keep=timedelta(minutes=30))
@@ -217,3 +219,32 @@ def test_an_address_that_is_taken_is_told_before_anything_is_left(target: LocalT
     with pytest.raises(RolloutFailed, match=f"127.0.0.1:{taken}"):
         roll_out(target, "other", other, PATIENT)
     assert target.names() == [NAME] and answering(target) == 1
+
+
+def test_a_reconciler_rides_out_what_is_away_and_then_does_its_work(
+    target: LocalTarget, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    deploy(target, 1)
+    api = [ClusterUnreachable("the API server stays away"), None, None]
+    registry = [pinned(2), "the registry stayed away", pinned(2)]
+    looked: list[int] = []
+
+    def look() -> None:
+        number = len(looked)
+        if (outage := api[number]) is not None:
+            raise outage
+        sync_once(
+            Output(OutputFormat.TEXT), target, [NAME], lambda *_: registry[number], seconds=600, keep_minutes=None
+        )
+
+    def pause(_: float) -> None:
+        looked.append(answering(target))
+        if len(looked) == len(api):
+            raise SystemExit
+
+    monkeypatch.setattr("lapactl.deploy_change.sleep", pause)
+    with pytest.raises(SystemExit):
+        watch(Output(OutputFormat.TEXT), look, seconds=30)
+    assert looked == [1, 1, 2], "what runs is left alone until both are back"
+    told = capsys.readouterr().err
+    assert "the API server stays away" in told and "the registry stayed away" in told

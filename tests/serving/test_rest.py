@@ -14,6 +14,7 @@ from openpi_client import msgpack_numpy
 from PIL import Image
 from policy_server import PATIENCE, running
 
+from lapa.serving.schemas import Metadata
 from tests.serving.conftest import HORIZON
 
 
@@ -48,6 +49,12 @@ def test_an_answer_names_model_request_and_time(server, frame, state):
     assert record["model"] == {"name": "tiny", "version": "7", "digest": server.service.model.policy.digest}
     assert record["server_timing"]["total_ms"] >= record["server_timing"]["infer_ms"] > 0
     assert record["clamped"] == 0
+
+
+def test_the_metadata_are_what_the_document_says(server):
+    """Every field and no other; schemathesis asks for no more than the status where a schema is loose."""
+    told = server.get("/metadata").json()
+    assert Metadata.model_validate(told).model_dump() == told
 
 
 def test_a_request_id_that_could_spoil_a_log_is_replaced(server, frame, state):
