@@ -138,6 +138,7 @@ def test_nothing_is_lost_when_the_server_stays_away_until_after_the_run(
     work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nobody = TrackingConfig(uri="http://127.0.0.1:9")
+    others = set(threading.enumerate())
     waited, flush = [], Delivery.flush
     monkeypatch.setattr(
         Delivery, "flush", lambda self, timeout_seconds: waited.append(timeout_seconds) or flush(self, timeout_seconds)
@@ -148,7 +149,7 @@ def test_nothing_is_lost_when_the_server_stays_away_until_after_the_run(
     tracker.finish("FINISHED")
     assert waited == [0.2], "the server has as long as it was given, and not the 60 s of the default"
     assert tracker.run_id == ""
-    for thread in threading.enumerate():
+    for thread in set(threading.enumerate()) - others:
         if thread.name == "lapa-tracking":
             thread.join(GENEROUS_SECONDS)  # it may be at its last attempt, and finds the server that is back below
 
