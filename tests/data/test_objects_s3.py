@@ -2,6 +2,8 @@
 
 import itertools
 import logging
+import os
+from contextlib import suppress
 
 import fsspec
 import numpy as np
@@ -159,7 +161,11 @@ def test_every_block_is_requested_once_by_all_ranks_and_epochs_of_a_node(s3, buc
 def test_a_cache_smaller_than_the_dataset_is_correct_and_bounded(s3, bucket, local, small_blocks, tmp_path):
     seen = batches(Dataset.open(bucket, reads=reads(tmp_path, max_bytes=20_000)))
     assert_same(seen, batches(local))
-    assert sum(path.stat().st_size for path in (tmp_path / "blocks").iterdir()) <= 20_000
+    stored = 0
+    for entry in os.scandir(tmp_path / "blocks"):
+        with suppress(FileNotFoundError):  # what is read ahead may still make room for itself
+            stored += entry.stat().st_size
+    assert 0 < stored <= 20_000
 
 
 def test_a_shard_that_was_written_anew_is_read_anew(s3, tmp_path):
