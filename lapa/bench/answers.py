@@ -23,21 +23,22 @@ def answer_grid(table: BenchTable) -> Grid:
             theirs, found = table.cell(setting, other), _ours_against(table, setting, other)
             if ours and theirs and found:
                 rates = [percent_words(ours.rate), percent_words(theirs.rate)]
-                rows.append([setting, other, *rates, difference_words(found), record_words(found), verdict(found)])
-    header = ["setting", "lapa against", "lapa", "the other", "points ± s.e.", "won/tied/lost", "so lapa is"]
+                pairs = [difference_words(found), record_words(found), p_words(found.p_value)]
+                rows.append([setting, other, verdict(found), *rates, *pairs])
+    header = ["setting", "against", "lapa is", "lapa", "the other", "points ± s.e.", "won/tied/lost", "p"]
     seeds = "several seeds" if table.seeds > 1 else "one seed"
     note = (
         "Success in percent, all splits; episodes that began in the same state, paired; McNemar's exact test. It "
-        f"judges these trained policies, of {seeds}: other trainings of the same methods would differ by more."
+        f"judges these trained policies, of {seeds}: training them anew may change more than the interval says."
     )
     return Grid(header=header, rows=rows, note=note)
 
 
 def verdict(found: Comparison) -> str:
-    """`above (p < 0.0001)`."""
+    """In a word or three."""
     if found.p_value >= SIGNIFICANT:
-        return f"not told apart (p {p_words(found.p_value)})"
-    return f"{'above' if found.difference > 0 else 'below'} (p {p_words(found.p_value)})"
+        return "not told apart"
+    return "above" if found.difference > 0 else "below"
 
 
 def unfinished(table: BenchTable) -> str:
