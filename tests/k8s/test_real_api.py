@@ -69,9 +69,7 @@ def test_a_wrong_type_is_refused_with_its_place_and_nothing_is_left(
     assert cluster.find(CONFIG_MAP, namespace, spec.name) is None
 
 
-def test_waiting_wakes_up_when_the_operator_says_so(
-    cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch
-):
+def test_waiting_wakes_up_when_the_operator_says_so(cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(following, "WATCH_SECONDS", 900.0)
     spec = in_namespace(job_spec(), namespace)
     submit(cluster, spec)

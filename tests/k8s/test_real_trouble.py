@@ -26,7 +26,7 @@ from real_api import ISSUER, RealApi, restartable_real_api
 
 from lapa_k8s import client, following
 from lapa_k8s.client import Cluster, StreamExpired
-from lapa_k8s.errors import AccessDenied, ClusterError, NameTaken
+from lapa_k8s.errors import AccessDenied, ClusterError, NameTaken, Overtaken
 from lapa_k8s.following import wait_for_end
 from lapa_k8s.kinds import CONFIG_MAP, PYTORCHJOB
 from lapa_k8s.names import CONTENT_ANNOTATION
@@ -312,6 +312,6 @@ def test_a_change_to_a_version_that_is_no_longer_the_last_is_refused_and_changes
     stale = cluster.get(PYTORCHJOB, "default", job.name)["metadata"]["resourceVersion"]
     cluster.patch(PYTORCHJOB, "default", job.name, {"metadata": {"labels": {"seen": "first"}}})
     late = {"metadata": {"resourceVersion": stale, "labels": {"seen": "second"}}}
-    with pytest.raises(ClusterError, match="409 Conflict"):
+    with pytest.raises(Overtaken, match="somebody else changed it"):
         cluster.patch(PYTORCHJOB, "default", job.name, late)
     assert cluster.get(PYTORCHJOB, "default", job.name)["metadata"]["labels"]["seen"] == "first"
