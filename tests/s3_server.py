@@ -89,7 +89,7 @@ def _command(weed: str, folder: Path, server: S3Server, address: str) -> tuple[l
 def _free_ports(count: int, address: str) -> list[int]:
     """Ports that are free together with their gRPC ports."""
     found: list[int] = []
-    start = 12_000 + os.getpid() * 7 % 8_000
+    start = 12_000 + os.getpid() * 397 % 8_000  # far from those that a test process beside this one is about to take
     for port in range(start, start + 2_000):
         if _is_free(address, port) and _is_free(address, port + GRPC_OFFSET):
             found.append(port)
