@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from operator_stand_in import running_stand_in
 from typer.testing import CliRunner, Result
 
 from lapa_k8s.access import PIPELINE, QUEUES, SUBMITTER, Right
-from lapa_k8s.base import Manifest
 from lapa_k8s.client import Cluster
 from lapa_k8s.kinds import CONFIG_MAP, JOB, PYTORCHJOB, SERVICE_ACCOUNT, TRAINJOB
 from lapa_k8s.pipeline import PipelineSpec
@@ -110,24 +108,16 @@ def test_every_stage_follows_the_one_before_with_the_rights_of_the_pipelines_rol
     assert [item["kind"] for item in owner] == ["PyTorchJob"]
 
 
-def until_submitted(cluster: Cluster, namespace: str, name: str) -> Manifest:
-    """A job, when its configuration belongs to it: a submission that is stopped before leaves nothing."""
-    deadline = time.monotonic() + 900
-    while time.monotonic() < deadline:
-        config = cluster.find(CONFIG_MAP, namespace, name)
-        if config is not None and config["metadata"].get("ownerReferences"):
-            return cluster.get(JOB, namespace, name)
-        time.sleep(0.2)
-    raise AssertionError(f"{name} was not submitted")
-
-
 def test_a_driver_that_is_stopped_goes_on_with_the_job_that_is_there(
     real_cluster: Cluster, namespace: str, start_driver: Start
 ):
     grant(real_cluster, namespace, PIPELINE)
     first = pipeline(namespace).stages[0].name
     driver = start_driver()
-    job = until_submitted(real_cluster, namespace, first)
+    assert driver.stdout is not None
+    # Its own word: a submission that is stopped before the driver has read every answer leaves nothing.
+    assert any(f"job {first} submitted" in line for line in driver.stdout)
+    job = real_cluster.get(JOB, namespace, first)
     driver.send_signal(signal.SIGTERM)
     assert driver.wait(timeout=900) == 75
     with running_stand_in(real_cluster, namespace) as stand_in:
