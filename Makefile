@@ -74,6 +74,8 @@ bench: setup ## The smallest sizes of all benchmarks; numbers to publish come fr
 	$(BIN)/python benchmarks/stream_memory.py --growth 1,10 --batches 10 --out bench/stream_memory.json
 	@printf '["put the cup on the plate", "open the drawer", "move the spoon to the left of the pot"]' > bench/texts.json
 	$(BIN)/python benchmarks/padding.py bench/texts.json --out bench/padding.json
+	$(BIN)/python benchmarks/serving.py --policy transformer --sides as-is,reread --robots 1,8 --clients 1,8 --rounds 1 \
+		--repeats 2 --requests 5 --out bench/serving.json
 
 docs: setup ## Write docs/reference-cli.md anew from the commands' own help
 	$(BIN)/python scripts/cli_reference.py

@@ -54,6 +54,14 @@ def test_the_memory_of_the_stream_is_measured(repository, tmp_path):
 
 
 @pytest.mark.slow
+def test_the_parts_of_a_servers_speed_are_measured(repository, tmp_path):
+    sizes = ["--robots", "1", "--clients", "1", "--requests", "2", "--repeats", "1", "--rounds", "1"]
+    found = measured(repository, tmp_path, "serving.py", "--policy", "transformer", "--sides", "as-is,reread", *sizes)
+    assert found["inference"]["batch_1"]["reread_over_as-is"] > 1, "keys and values are kept"
+    assert [row["answers"] for row in found["servers"]["as-is"]] == [2]
+
+
+@pytest.mark.slow
 def test_padding_is_counted(repository, tmp_path):
     (tmp_path / "texts.json").write_text(json.dumps(["a b", "a b c d e f g h"]))
     options = ["--image-tokens", "0", "--codes", "1", "--batch", "2", "--passes", "50", "--batches", "20"]
