@@ -41,8 +41,10 @@ def open_target(place: Place) -> AnyTarget:
             return LocalTarget(state_folder(place.state))
         case TargetKind.KSERVE:
             raise ConfigError(
-                "KServe rolls its InferenceServices out itself: `kubectl get inferenceservice` shows them, and "
-                "deploying another version goes back. This command knows --target kubernetes and local."
+                "KServe rolls its InferenceServices out itself and keeps no record of ours: `kubectl get "
+                "inferenceservice` shows them, `lapactl deploy NAME@production --target kserve` brings one to what the "
+                "alias names now, and `lapactl deploy NAME/VERSION --target kserve` goes back. This command knows "
+                "--target kubernetes and local."
             )
         case _:
             assert_never(place.kind)
