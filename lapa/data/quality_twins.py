@@ -54,14 +54,15 @@ def _suspects(
     """Pairs to compare, the lower number first; by the higher number, then by how near they are."""
     columns = np.ascontiguousarray(bits).view(">u8").astype(np.uint64)
     bands = np.ascontiguousarray(bits).view(f">u{_BAND_BYTES}")
-    found = []
+    found = np.empty(0, np.int64)  # a pair as one number, and once: most bands name the same ones
     for band in range(bands.shape[1]):
         order = np.lexsort((np.arange(len(bits)), *columns.T[::-1], bands[:, band]))
         for step in range(1, min(_NEIGHBOURS, len(order) - 1) + 1):
             left, right = order[:-step], order[step:]
             same = bands[left, band] == bands[right, band]
-            found.append(np.stack([left[same], right[same]], axis=1))
-    pairs = np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
+            left, right = left[same], right[same]
+            found = np.union1d(found, np.minimum(left, right) * len(bits) + np.maximum(left, right))
+    pairs = np.stack(np.divmod(found, len(bits)), axis=1)
     distances = np.bitwise_count(bits[pairs[:, 0]] ^ bits[pairs[:, 1]]).sum(axis=1)
     apart = np.abs(seconds[pairs[:, 0]] - seconds[pairs[:, 1]])
     longest = np.maximum(seconds[pairs[:, 0]], seconds[pairs[:, 1]])

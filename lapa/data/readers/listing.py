@@ -23,6 +23,8 @@ PARALLEL = 16
 """Folders, or groups of them, that are listed at a time."""
 _PAGES_AHEAD = 4
 """Of each such folder, that wait to be used."""
+_WAITING = 10_000
+"""Files and folders that are looked at ahead, for folders to list."""
 _TOGETHER = 256
 """Folders in a group, where a store lists several with one request."""
 _WORTH = 4
@@ -77,26 +79,28 @@ def _walk(lister: Lister, pages: Iterator[Page], together: int, below: int) -> I
     waiting: deque[_Entry | _Ahead] = deque()
     entries = (entry for page in pages for entry in page if not _is_hidden(entry.path))
     units = _units(entries, together)
-    is_all = False
+    is_all, listing = False, 0  # how many of those that wait are folders
     try:
         while True:
-            while not is_all and sum(isinstance(unit, _Ahead) for unit in waiting) < PARALLEL and len(waiting) < 10_000:
+            while not is_all and listing < PARALLEL and len(waiting) < _WAITING:
                 unit = next(units, None)
                 if unit is None:
                     is_all = True
                     break
                 waiting.append(unit if isinstance(unit, _Entry) else _Ahead(lister, unit))
+                listing += isinstance(waiting[-1], _Ahead)
             if not waiting:
                 return
             first = waiting.popleft()
             if isinstance(first, _Entry):
                 yield first
             else:  # what a group leaves to be listed is listed one by one
+                listing -= 1
                 yield from _walk(lister, first.pages(), below if first.is_single else 1, below)
     finally:
-        for unit in waiting:
-            if isinstance(unit, _Ahead):
-                unit.stop()
+        for ahead in waiting:
+            if isinstance(ahead, _Ahead):
+                ahead.stop()
 
 
 def _units(entries: Iterable[_Entry], together: int) -> "Iterator[_Entry | Folders]":
@@ -274,4 +278,5 @@ def _entry(path: str, info: dict[str, Any]) -> _Entry:
 
 
 def _is_hidden(path: str) -> bool:
-    return files.name_of(path).startswith(".")
+    # Not by pathlib: it interns every name it sees, and there may be millions.
+    return path.rstrip("/").rpartition("/")[2].startswith(".")
