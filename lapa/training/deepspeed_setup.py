@@ -3,7 +3,10 @@
 import logging
 import os
 import socket
+import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -24,9 +27,12 @@ def import_deepspeed(device: torch.device) -> Any:
     """The deepspeed module, told which accelerator to use before its first import."""
     os.environ.setdefault("DS_ACCELERATOR", device.type)
     try:
-        import deepspeed
+        with _without_mlflow():
+            import deepspeed
     except ImportError as error:
         raise MissingDependency("engine.kind=deepspeed needs the package deepspeed: install lapa[train].") from error
+    # Its one use is to decorate the Muon optimizer, which nothing here takes: that would load the whole compiler.
+    deepspeed.runtime.compiler.compile = lambda: deepspeed.runtime.compiler.dummy_decorator
     # DeepSpeed would compile this shared-memory op for a minute; gloo does its work.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     warnings.filterwarnings("ignore", message=_RENAMED_COLLECTIVES, category=FutureWarning)
@@ -34,6 +40,19 @@ def import_deepspeed(device: torch.device) -> Any:
     noisy.setLevel(logging.WARNING)
     noisy.addFilter(lambda record: _UNTESTED_OPTIMIZER not in record.getMessage())
     return deepspeed
+
+
+@contextmanager
+def _without_mlflow() -> Iterator[None]:
+    """DeepSpeed's autotuner imports MLflow where it is installed: seconds, for something that nothing here uses."""
+    if "mlflow" in sys.modules:
+        yield
+        return
+    sys.modules["mlflow"] = None  # type: ignore[assignment]  # what Python takes for "cannot be imported"
+    try:
+        yield
+    finally:
+        del sys.modules["mlflow"]
 
 
 def join_ranks(deepspeed: Any, device: torch.device, launch: Launch) -> None:
