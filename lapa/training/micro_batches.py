@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 
@@ -37,7 +38,7 @@ def longest_first(lengths: Sequence[int]) -> Sequence[int]:
 
 def _taken(batch: Batch, places: Sequence[int]) -> MicroBatch:
     rows = slice(places.start, places.stop) if isinstance(places, range) else torch.tensor(places)
-    changes = {
+    changes: dict[str, Any] = {
         field.name: tuple(value[place] for place in places) if isinstance(value, tuple) else value[rows]
         for field in fields(batch)
         if (value := getattr(batch, field.name)) is not None
