@@ -360,3 +360,15 @@ def test_a_request_without_a_login_is_not_taken_for_a_missing_role(lapactl, fake
     assert result.exit_code == 22
     assert "without a login" in result.stderr
     assert "lapa-submitter" not in result.stderr
+
+
+@pytest.mark.usefixtures("profile", "inputs")
+def test_a_bucket_that_this_machine_cannot_read_is_told_since_the_pods_may(lapactl, fake_api, monkeypatch):
+    def refused(run: Any, stage: str) -> None:
+        raise PermissionError("Access Denied")
+
+    monkeypatch.setattr("lapactl.submit_inputs.inputs_of", refused)
+    result = lapactl("submit", "laq", "--cluster", "prod")
+    assert result.exit_code == 0, result.stderr
+    assert "cannot look into memory://work from here, so the inputs are unchecked" in result.stderr
+    assert "PermissionError: Access Denied" in result.stderr
