@@ -1,15 +1,15 @@
 """What ingest costs: beside ffmpeg doing the same work, and in memory over a bucket of many clips.
 
     python benchmarks/ingest.py speed [--clips 12] [--frames 150] [--rounds 3] [--out FILE]
-    python benchmarks/ingest.py memory [--clips 100000] [--out FILE]
+    python benchmarks/ingest.py memory [--clips 100000] [--per-folder 1000] [--workers 2] [--plan-only] [--out FILE]
 
 `speed` transcodes the same H.264 clips (640x480, 25 fps) to 256x256, one thread each: with ffmpeg (the one on the PATH,
 or imageio-ffmpeg's) with the encoder settings that ingest has, and with ingest, with and without looking for what is
 wrong with a clip. ffmpeg scales in YUV; ingest turns frames into RGB and back, measures them, hashes and indexes. CPU
 seconds count all threads and, of ffmpeg, its processes; on a busy machine they are what to compare.
 
-`memory` puts many tiny clips into a bucket of a SeaweedFS server on this machine (dev extra), in folders of 1,000,
-ingests them, and tells the largest resident memory of the process that plans, and of its worker, as the work goes on.
+`memory` puts many tiny clips into a bucket of a SeaweedFS server on this machine (dev extra), lists them, ingests them,
+and tells the resident memory of the process that plans, and of its largest worker, as the work goes on.
 """
 
 import argparse
@@ -22,13 +22,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import av
 import cv2
-import fsspec
 import numpy as np
 import psutil
 
@@ -37,7 +35,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from lapa.config.data import IngestConfig, VideoEncoding, VideoFolderSource
 from lapa.config.quality import QualityConfig
 from lapa.data.ingest import ingest
+from lapa.data.ingest_plan import Plan
+from lapa.data.readers.build import build_reader
 from lapa.data.video import encode_mp4
+from tests.s3_server import S3Server, running_s3
 
 OFF = QualityConfig(static="off", black="off", shaky="off", cuts="off", duplicates="off")
 SIZE, FPS = 256, 25
@@ -49,13 +50,17 @@ def main() -> None:
     parser.add_argument("--clips", type=int)
     parser.add_argument("--frames", type=int, default=150)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--per-folder", type=int, default=1000)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--plan-only", action="store_true")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="lapa-ingest-benchmark-") as folder:
         if options.what == "speed":
             result = measure_speed(Path(folder), options.clips or 12, options.frames, options.rounds)
         else:
-            result = measure_memory(Path(folder), options.clips or 100_000)
+            count, workers = options.clips or 100_000, options.workers
+            result = measure_memory(Path(folder), count, options.per_folder, workers, plan_only=options.plan_only)
     text = json.dumps({"machine": f"{platform.machine()}, {psutil.cpu_count()} cores", **result}, indent=2)
     if options.out is not None:
         options.out.write_text(text + "\n")
@@ -139,53 +144,61 @@ def _cpu_seconds() -> float:
     return own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime
 
 
-def measure_memory(folder: Path, clips: int) -> dict[str, Any]:
+def measure_memory(folder: Path, clips: int, per_folder: int, workers: int, *, plan_only: bool) -> dict[str, Any]:
     """Resident MiB over the work, at ten places and at the end."""
-    from tests.s3_server import running_s3
-
+    (folder / "s3").mkdir()
     with running_s3(folder / "s3") as server:
         bucket = server.new_bucket("many")
         started = time.monotonic()
-        _fill(bucket, clips)
+        _fill(server, bucket, folder, clips, per_folder)
         filled = time.monotonic() - started
         config = IngestConfig(
-            source=VideoFolderSource(url=f"{bucket}/raw"), image_size=16, workers=2, episodes_per_shard=500
+            source=VideoFolderSource(url=f"{bucket}/raw"), image_size=16, workers=workers, episodes_per_shard=500
         )
         seen: list[dict[str, float]] = []
 
         def progress(done: int, total: int, message: str) -> None:
             if total and done * 10 // total >= len(seen):
-                seen.append({"done": done / total, **_resident()})
+                seen.append({"done": done / total, "seconds": round(time.monotonic() - started, 1), **_resident()})
 
+        before = _resident()
+        started = time.monotonic()
+        plan = Plan(build_reader(config.source).items(), config)
+        listed = time.monotonic() - started
+        assert plan.num_items == clips, f"{plan.num_items} clips were listed"
+        planned = {
+            "clips": clips,
+            "fill_seconds": round(filled, 1),
+            "listing_seconds": round(listed, 1),
+            "before": before,
+            "planned": _resident(),
+        }
+        if plan_only:
+            return planned
         started = time.monotonic()
         report = ingest(config, f"{bucket}/dataset", progress=progress)
         seconds = time.monotonic() - started
-        return {
-            "clips": clips,
+        return planned | {
             "episodes": report.num_episodes,
-            "fill_seconds": round(filled, 1),
             "ingest_seconds": round(seconds, 1),
             "resident_mib": [*seen, {"done": 1.0, **_resident()}],
             "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         }
 
 
-def _fill(bucket: str, clips: int) -> None:
-    """Clips of two frames, many of which are alike; each name its own."""
+def _fill(server: S3Server, bucket: str, folder: Path, clips: int, per_folder: int) -> None:
+    """Clips of two frames, many of which are alike; each name its own. Put by the server's own program: S3 takes 20 ms
+    for each."""
     bodies = [_tiny_clip(number) for number in range(min(clips, 256))]
-    fs = fsspec.filesystem("s3")
-    prefix = f"{bucket}/raw".removeprefix("s3://")
-
-    def put(start: int) -> None:
-        fs.pipe(
-            {
-                f"{prefix}/{start // 1000:04d}/clip-{number:07d}.mp4": bodies[number % len(bodies)]
-                for number in range(start, min(start + 1000, clips))
-            }
-        )
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(put, range(0, clips, 1000)))
+    raw = folder / "raw"
+    for number in range(clips):
+        clip = raw / f"{number // per_folder:05d}" / f"clip-{number:07d}.mp4"
+        clip.parent.mkdir(parents=True, exist_ok=True)
+        clip.write_bytes(bodies[number % len(bodies)])
+    weed = shutil.which("weed") or str(Path(sys.executable).parent / "weed")
+    target = f"{server.filer}/buckets/{bucket.removeprefix('s3://')}/"
+    subprocess.run([weed, "filer.copy", "-c", "16", str(raw), target], check=True, stdout=subprocess.DEVNULL)
+    shutil.rmtree(raw)
 
 
 def _tiny_clip(seed: int) -> bytes:
