@@ -29,6 +29,11 @@ _KINDS = {
         re.IGNORECASE,
     ),
 }
+_REMEDIES = {
+    "the object store refused": "the profile's storage.secret or service_account names whose rights a job has; "
+    "`lapactl doctor --cluster` looks at them",
+}
+"""Where what went wrong says more than the exit code."""
 GONE = (
     "its pods are gone, and what they said with them, unless the cluster collects logs; submit it again with --new "
     "--follow to read along"
@@ -77,17 +82,20 @@ def digest_of(pods: Sequence[Manifest], lines: Iterable[LogLine], *, has_failed:
     traceback = _first_traceback(said)
     failed = ends(pods)
     steps = [int(match[1]) for line in said if (match := _STEP.search(line.words))]
-    first = traceback[0] if traceback else None
-    error = traceback[-1].words if traceback else next((line.words for line in said if _ERROR.match(line.words)), None)
+    # What a user can mend is one line, without a traceback.
+    spoken = traceback or [line for line in said if _ERROR.match(line.words)][:1]
+    first = spoken[0] if spoken else None
+    kind = _kind(line.words for line in said)
+    by_exit = meaning_of(failed[0]).remedy if failed else (GONE if has_failed and not pods else "")
     return Digest(
         rank=first.rank if first else None,
         pod=first.pod if first else (failed[0].pod if failed else None),
-        error=error,
-        kind=_kind(line.words for line in said),
+        error=spoken[-1].words if spoken else None,
+        kind=kind,
         traceback=tuple(line.words for line in traceback[-MAX_TRACEBACK:]),
         last_step=max(steps, default=None),
         endings=tuple(Ending(end.pod, end.exit_code, meaning_of(end).words, end.finished) for end in failed),
-        remedy=meaning_of(failed[0]).remedy if failed else (GONE if has_failed and not pods else ""),
+        remedy=_REMEDIES.get(kind or "", by_exit),
     )
 
 

@@ -104,6 +104,14 @@ def test_a_store_that_refuses_is_told_in_words(said):
     assert (digest.kind, digest.error) == ("the object store refused", said)
 
 
+def test_an_error_that_a_user_can_mend_has_no_traceback_and_its_rank_and_remedy_are_told_all_the_same():
+    said = "AccessRefused: s3://videos/dataset.json may not be used (Forbidden)"
+    lines = [parse_line("w-1", f"[rank1]: {said}"), parse_line("w-0", f"[rank0]: {said}")]
+    digest = digest_of([pod(0, ended={"exitCode": 3, "finishedAt": "x"}, restarts=1)], lines)
+    assert (digest.rank, digest.pod, digest.error, digest.traceback) == (1, "w-1", said, ())
+    assert "storage.secret" in digest.remedy, "not what exit code 3 says of datasets"
+
+
 def test_without_logs_a_digest_reads_the_last_words_of_the_pods():
     end = {"exitCode": 2, "finishedAt": "x", "message": "ConfigError: laq.fit.stepz: unknown key"}
     digest = digest_of([pod(0, phase="Failed", ended=end)], [])
