@@ -71,6 +71,11 @@ def test_why_counts_the_pods_without_a_node_and_the_others_can_be_looked_into(de
     assert "Read-only file system" in "".join(refused.communicate()) and refused.returncode == 20
 
 
+def speakers(desk: Desk, job: str, *options: str) -> set[str]:
+    """Who says something in the merged log."""
+    return {line.partition("]")[0] for line in desk.prints("jobs", "logs", job, *options).splitlines()}
+
+
 def test_the_digest_has_the_words_of_the_rank_that_failed_first(desk: Desk, node: Node, s3: S3Server):
     put_keys(node.cluster, desk.namespace, "stale", s3.access_key, "another-secret")
     job = submitted(desk, "cluster.storage.secret=stale", "cluster.restarts.retries=9", "cluster.restarts.in_place=0")
@@ -80,10 +85,9 @@ def test_the_digest_has_the_words_of_the_rank_that_failed_first(desk: Desk, node
     assert found["error"].startswith("AccessRefused: s3://") and not found["traceback"], "a user can mend it: one line"
     assert "storage.secret" in found["remedy"]
     assert found["endings"][0]["exit_code"] not in (0, None)
-    merged = desk.prints("jobs", "logs", job)
-    assert "[rank 0] " in merged and "[rank 1] " in merged
-    of_one = desk.prints("jobs", "logs", job, "--rank", "1").splitlines()
-    assert of_one and all(line.startswith("[rank 1] ") for line in of_one)
+    # A container that has just started again has said nothing yet.
+    wait_until(lambda: {"[rank 0", "[rank 1"} <= speakers(desk, job))
+    wait_until(lambda: speakers(desk, job, "--rank", "1") == {"[rank 1"})
     why = once(desk, "why", job, lambda said: said["state"] == "restarting")
     assert f"exit code {found['endings'][0]['exit_code']}" in why["why"] and "lapactl jobs digest" in why["remedy"]
 
