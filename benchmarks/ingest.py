@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import cv2
@@ -38,7 +38,9 @@ from lapa.data.ingest import ingest
 from lapa.data.ingest_plan import Plan
 from lapa.data.readers.build import build_reader
 from lapa.data.video import encode_mp4
-from tests.s3_server import S3Server, running_s3
+
+if TYPE_CHECKING:
+    from tests.s3_server import S3Server
 
 OFF = QualityConfig(static="off", black="off", shaky="off", cuts="off", duplicates="off")
 SIZE, FPS = 256, 25
@@ -146,6 +148,8 @@ def _cpu_seconds() -> float:
 
 def measure_memory(folder: Path, clips: int, per_folder: int, workers: int, *, plan_only: bool) -> dict[str, Any]:
     """Resident MiB over the work, at ten places and at the end."""
+    from tests.s3_server import running_s3  # with pytest, of the dev extra, which `speed` does without
+
     (folder / "s3").mkdir()
     with running_s3(folder / "s3") as server:
         bucket = server.new_bucket("many")
@@ -186,7 +190,7 @@ def measure_memory(folder: Path, clips: int, per_folder: int, workers: int, *, p
         }
 
 
-def _fill(server: S3Server, bucket: str, folder: Path, clips: int, per_folder: int) -> None:
+def _fill(server: "S3Server", bucket: str, folder: Path, clips: int, per_folder: int) -> None:
     """Clips of two frames, many of which are alike; each name its own. Put by the server's own program: S3 takes 20 ms
     for each."""
     bodies = [_tiny_clip(number) for number in range(min(clips, 256))]

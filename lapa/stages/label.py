@@ -20,7 +20,7 @@ from lapa.data.stream import shard_episodes
 from lapa.data.windows import episode_windows
 from lapa.stages.context import Stage, open_stage
 from lapa.stages.labellers import Labeller, load_labeller
-from lapa.stages.learned_from import check_labels
+from lapa.stages.learned_from import refuse_other_frames
 from lapa.stages.profiled import profiled
 from lapa.stages.results import Artifact
 from lapa.training.distributed import Launch
@@ -28,22 +28,33 @@ from lapa.training.profiling import phase
 
 logger = logging.getLogger(__name__)
 
+_OUTPUTS = {"videos": "labels", "robot": "robot-labels"}
+"""By the role of a dataset, what its labels are called."""
+
 
 def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
     """Label the shards that have no labels yet."""
     with open_stage(run, "label") as stage:
+        datasets = _datasets(stage)
         labeller = load_labeller(stage.inputs["laq"].url, _device(run))
         outputs: dict[str, Artifact] = {}
         metrics: dict[str, float] = {}
-        for role, name in (("videos", "labels"), ("robot", "robot-labels")):
-            if role not in stage.inputs:
-                continue
-            dataset = Dataset.open(stage.inputs[role].url, reads=run.reads)
-            check_labels(stage.inputs["laq"].url, dataset, run.laq.window_seconds, role=role)
+        for role, dataset in datasets.items():
+            name = _OUTPUTS[role]
             outputs[name], usage = _label(stage, dataset, labeller, files.join(stage.folder, name))
             metrics |= {f"{role}/{key}": value for key, value in usage.items()}
         stage.tracker.log_metrics(metrics, step=0)
         stage.finish(outputs=outputs, metrics=metrics, messages=_verdicts(metrics))
+
+
+def _datasets(stage: Stage) -> dict[str, Dataset]:
+    """By role, all that are to be labelled. ConventionMismatch for one whose frames the labeller does not know."""
+    found = {
+        role: Dataset.open(stage.inputs[role].url, reads=stage.run.reads) for role in _OUTPUTS if role in stage.inputs
+    }
+    for role, dataset in found.items():
+        refuse_other_frames(stage.inputs["laq"].url, dataset, stage.run.laq.window_seconds, role=role)
+    return found
 
 
 def _label(stage: Stage, dataset: Dataset, labeller: Labeller, url: str) -> tuple[Artifact, dict[str, float]]:

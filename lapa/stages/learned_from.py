@@ -21,14 +21,21 @@ class LearnedFrom(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     revision: str
+    """Hash over the content of the dataset."""
     window_seconds: float
     """Between the frames of a pair; a mixture's members may have their own."""
     fps: tuple[float, ...]
+    """Distinct frame rates, frames per second, ascending."""
     image_size: int
+    """Side of the square frames, pixels."""
     resize: str
+    """How the source's frames became squares: `crop` or `squash`."""
     embodiments: dict[str, int]
+    """Episodes per embodiment."""
     licences: dict[str, int]
+    """Episodes per licence."""
     conventions: Conventions = Conventions()
+    """What the dataset's numbers mean, as far as that was known."""
 
     @classmethod
     def of(cls, dataset: Dataset, window_seconds: float) -> Self:
@@ -62,7 +69,7 @@ def learned_from(model_url: str) -> LearnedFrom | None:
         raise CheckpointError(f"{url} is damaged: {error}. Make the stage again: lapactl run … --force laq.") from error
 
 
-def check_labels(model_url: str, dataset: Dataset, window_seconds: float, *, role: str) -> None:
+def refuse_other_frames(model_url: str, dataset: Dataset, window_seconds: float, *, role: str) -> None:
     """ConventionMismatch where the model learned from frames of another kind than those it is to label."""
     known = learned_from(model_url)
     if known is None:

@@ -1,23 +1,29 @@
 """The labeller seam: a model folder says what labels it makes, and its labels what they are worth."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import r2_score
 
-from lapa.data.dataset import Dataset
+from lapa.config.load import load_run
+from lapa.data.dataset import INFO_FILE, Dataset
 from lapa.data.frames import episode_arrays
 from lapa.data.labels import EpisodeActions, Labels, LabelStamp, LabelWriter
 from lapa.data.windows import mean_actions
 from lapa.errors import CheckpointMismatch, ConventionMismatch
+from lapa.files import write_json
 from lapa.models.inverse_dynamics.model import INVERSE_DYNAMICS_KIND, InverseDynamicsModel, InverseDynamicsSpec
 from lapa.models.latent_action.model import LATENT_ACTION_KIND, build_latent_action_model
 from lapa.models.storage import save_model
+from lapa.stages import label
 from lapa.stages.labellers import InverseDynamicsLabeller, LatentActionLabeller, load_labeller
-from lapa.stages.learned_from import check_labels, keep_learned_from
+from lapa.stages.learned_from import keep_learned_from, refuse_other_frames
+from lapa.stages.results import Artifact
 from lapa.types.batches import FramePair
 from tests.builders import make_dataset
 from tests.training.laq import laq_config
@@ -53,14 +59,31 @@ def test_each_kind_of_model_gets_its_labeller(tmp_path):
 def test_frames_unlike_those_a_model_learned_from_are_not_labelled(tmp_path):
     dataset = Dataset.open(make_dataset(tmp_path / "videos", episodes=2, frames=4))
     model = str(tmp_path / "model")
-    check_labels(model, dataset, 0.6, role="robot")  # released weights say nothing
+    refuse_other_frames(model, dataset, 0.6, role="robot")  # released weights say nothing
     keep_learned_from(model, dataset, 0.6)
-    check_labels(model, dataset, 0.6, role="robot")
+    refuse_other_frames(model, dataset, 0.6, role="robot")
     with pytest.raises(ConventionMismatch, match=r"over 0\.6 seconds, .* set laq\.window_seconds=0\.6"):
-        check_labels(model, dataset, 1.2, role="robot")
+        refuse_other_frames(model, dataset, 1.2, role="robot")
     squashed = replace(dataset, info=dataset.info.model_copy(update={"resize": "squash"}))
     with pytest.raises(ConventionMismatch, match=r"by 'crop', and those of 'robot' .* ingest 'robot' with resize=crop"):
-        check_labels(model, squashed, 0.6, role="robot")
+        refuse_other_frames(model, squashed, 0.6, role="robot")
+
+
+def test_a_dataset_that_must_be_refused_is_refused_before_anything_is_labelled(tmp_path, monkeypatch):
+    urls = {
+        "videos": make_dataset(tmp_path / "videos", episodes=2, frames=4),
+        "robot": make_dataset(tmp_path / "robot", episodes=2, frames=4),
+    }
+    known, model = Dataset.open(urls["videos"]), str(tmp_path / "model")
+    keep_learned_from(model, known, load_run("tabletop-smoke").laq.window_seconds)
+    info = known.info.model_copy(update={"resize": "squash"})
+    write_json(f"{urls['robot']}/{INFO_FILE}", info.model_dump(mode="json"))
+    inputs = {role: Artifact(url=url, digest="") for role, url in {"laq": model, **urls}.items()}
+    stage = SimpleNamespace(inputs=inputs, run=load_run("tabletop-smoke"))
+    monkeypatch.setattr(label, "open_stage", lambda *_: nullcontext(stage))
+    monkeypatch.setattr(label, "load_labeller", lambda *_: pytest.fail("a labeller was loaded"))
+    with pytest.raises(ConventionMismatch, match="those of 'robot'"):
+        label.main(stage.run)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
