@@ -33,6 +33,8 @@ _WHOLE_EPISODE_BYTES = 64 * 2**20
 _GAP_BYTES = 2**20
 """Byte ranges closer than this are read in one request, the bytes between them thrown away."""
 _REQUEST_BYTES = 64 * 2**20
+_AHEAD_BYTES = 512 * 2**20
+"""Decoded frames of episodes that are decoded ahead of a caller; one episode is, whatever its size."""
 
 
 class Span(NamedTuple):
@@ -96,7 +98,8 @@ class EpisodeReader:
     def episodes(self, shard: int, *, threads: int = 0) -> Generator[tuple[int, Clip], None, None]:
         """Row and whole clip of every episode of one shard, in order; nothing is kept.
 
-        `threads` decode the episodes that come next while the caller works on one, each one of them.
+        `threads` decode the episodes that come next while the caller works on one, each one of them; fewer where their
+        frames are more than ``_AHEAD_BYTES``.
         """
         rows = np.flatnonzero(self._shards == shard)
         spans = [Span(int(row), 0, int(self.num_frames[row])) for row in rows]
@@ -106,11 +109,15 @@ class EpisodeReader:
                 yield span.row, self._clip(span, video, arrays)
             return
         coming: deque[tuple[int, Future[Clip]]] = deque()
+        sizes = [int(self.num_frames[row]) * self._frame_bytes for row in rows]
         decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         try:
-            for span, video, arrays in self._read(spans):
+            for number, (span, video, arrays) in enumerate(self._read(spans), start=1):
                 coming.append((span.row, decoders.submit(self._clip, span, video, arrays)))
-                if len(coming) > threads:
+                # The first one goes to the caller; those behind it, and the next one, are ahead.
+                while len(coming) > threads or (
+                    len(coming) > 1 and sum(sizes[number - len(coming) + 1 : number + 1]) > _AHEAD_BYTES
+                ):
                     row, clip = coming.popleft()
                     yield row, clip.result()
             while coming:

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import shutil
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from types import SimpleNamespace
 
@@ -281,7 +282,55 @@ def test_the_next_episode_of_a_shard_is_decoded_while_the_caller_works_on_one(da
     with closing(shard_episodes(dataset, 1, threads=1)) as episodes:
         next(episodes)
         assert second.wait(timeout=300)
-    assert len(decoded) == 2, "nobody decodes for a caller that left"
+
+
+@pytest.fixture
+def submitted(monkeypatch) -> list[Future]:
+    """What is to be decoded ahead, in order, by one thread however many are asked for."""
+    found: list[Future] = []
+
+    class OneThread(ThreadPoolExecutor):
+        def __init__(self, threads, **kw):
+            super().__init__(1, **kw)
+
+        def submit(self, *args):
+            found.append(super().submit(*args))
+            return found[-1]
+
+    monkeypatch.setattr(lapa.data.frames, "ThreadPoolExecutor", OneThread)
+    return found
+
+
+def test_nobody_decodes_for_a_caller_that_left(tmp_path, monkeypatch, submitted):
+    dataset = Dataset.open(make_dataset(tmp_path, episodes=6, frames=5, episodes_per_shard=6))
+    decoded, begun, cancelled = [], threading.Event(), threading.Event()
+
+    def decode(video):
+        decoded.append(video)
+        if len(decoded) == 2:
+            begun.set()
+            cancelled.wait(timeout=60)
+        return real(video)
+
+    real = lapa.data.frames.decode
+    monkeypatch.setattr(lapa.data.frames, "decode", decode)
+    with closing(shard_episodes(dataset, 0, threads=3)) as episodes:
+        next(episodes)
+        assert begun.wait(timeout=300)
+        submitted[2].add_done_callback(lambda queued: cancelled.set())
+    assert [future.cancelled() for future in submitted] == [False, False, True, True]
+    assert len(decoded) == 2
+
+
+@pytest.mark.parametrize(("budget", "ahead"), [(0, 1), (4 * 5, 4), (5 * 5 - 1, 4), (10**6, 5)])
+def test_no_more_is_decoded_ahead_than_the_budget_has_room_for(tmp_path, monkeypatch, submitted, budget, ahead):
+    dataset = Dataset.open(make_dataset(tmp_path, episodes=9, frames=5, episodes_per_shard=9))
+    monkeypatch.setattr(lapa.data.frames, "_AHEAD_BYTES", budget * 3 * dataset.info.image_size**2)
+    found = []
+    for row, _ in shard_episodes(dataset, 0, threads=5):
+        found.append(row)
+        assert len(submitted) == min(9, len(found) + ahead)
+    assert found == list(range(9))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
