@@ -123,20 +123,23 @@ def stopping(running: Callable[[], Sequence[StageProcess]]) -> Iterator[list[int
 def undone_when_stopped() -> Iterator[None]:
     """While open, SIGTERM and a terminal that is closed end this program as Ctrl-C does: what was begun is undone.
 
-    A program that was started to outlive its terminal (nohup) still does.
+    The first of them ends it; those that come while it is undone change nothing. A program that was started to outlive
+    its terminal (nohup) still does.
     """
     numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+
+    def end(number: int, _frame: object) -> None:
+        for other in numbers:
+            signal.signal(other, signal.SIG_IGN)
+        sys.exit(128 + number)
+
     for number in numbers:
-        signal.signal(number, _end)
+        signal.signal(number, end)
     try:
         yield
     finally:
         for number in numbers:
             signal.signal(number, signal.SIG_DFL)
-
-
-def _end(number: int, _frame: object) -> None:
-    sys.exit(128 + number)
 
 
 class _EventReader:

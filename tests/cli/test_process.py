@@ -6,8 +6,10 @@ import sys
 import threading
 import time
 
+import pytest
+
 from lapactl.failures import explain_failure
-from lapactl.process import run_process
+from lapactl.process import run_process, undone_when_stopped
 
 
 def python(code: str) -> list[str]:
@@ -80,3 +82,27 @@ def test_any_other_failure_shows_the_end_of_the_log():
     told = explain_failure("\n".join(f"line {index}" for index in range(100)))
     assert "line 99" in told
     assert "line 50" not in told
+
+
+@pytest.mark.parametrize(("first", "second"), [(signal.SIGTERM, signal.SIGHUP), (signal.SIGHUP, signal.SIGTERM)])
+def test_what_is_undone_when_stopped_is_undone_to_the_end_however_often_it_is_stopped(first, second):
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (first, second)}
+    undone = []
+
+    @undone_when_stopped()
+    def begin() -> None:
+        try:
+            signal.raise_signal(first)
+        finally:
+            for number in (second, first):
+                signal.raise_signal(number)
+                undone.append(number)
+
+    try:
+        with pytest.raises(SystemExit) as ended:
+            begin()
+        assert [signal.getsignal(number) for number in (first, second)] == [signal.SIG_DFL] * 2
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert (ended.value.code, undone) == (128 + first, [second, first])
