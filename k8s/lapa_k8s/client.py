@@ -88,12 +88,17 @@ class Cluster:
         query = _query(fieldManager="lapactl")
         return self._json("PATCH", path, query=query, body=change, content_type="application/merge-patch+json")
 
-    def delete(self, kind: Kind, namespace: str, name: str, *, version: str | None = None) -> None:
+    def delete(
+        self, kind: Kind, namespace: str, name: str, *, version: str | None = None, uid: str | None = None
+    ) -> None:
         """Its dependents go after it. An object that is gone is no error.
 
-        With the version that the caller read, Overtaken where somebody changed the object since then.
+        With the version or uid that the caller read, Overtaken where somebody changed the object since then, or put
+        another in its place.
         """
-        body = {"preconditions": {"resourceVersion": version}} if version else None
+        expected = {"resourceVersion": version, "uid": uid}
+        preconditions = {field: value for field, value in expected.items() if value}
+        body = {"preconditions": preconditions} if preconditions else None
         try:
             self._json("DELETE", kind.path(namespace, name), query={"propagationPolicy": "Background"}, body=body)
         except NotFound:

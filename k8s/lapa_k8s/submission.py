@@ -1,12 +1,13 @@
 """Sending a job, so that either all of it is there or nothing is."""
 
+import uuid
 from typing import NamedTuple
 
 from lapa_k8s.base import Manifest
 from lapa_k8s.client import Cluster
 from lapa_k8s.errors import ClusterError, KindNotServed, NameTaken, NotFound
 from lapa_k8s.kinds import CONFIG_MAP, POD, PYTORCHJOB, TRAINJOB, Kind, kind_of
-from lapa_k8s.names import CONTENT_ANNOTATION, JOB_LABEL, TRACKING_ANNOTATION
+from lapa_k8s.names import CONTENT_ANNOTATION, JOB_LABEL, SUBMISSION_ANNOTATION, TRACKING_ANNOTATION
 from lapa_k8s.parts import Operator
 from lapa_k8s.rendering.manifests import Submission, render
 from lapa_k8s.spec import JobSpec
@@ -67,25 +68,23 @@ def send(cluster: Cluster, manifests: Submission) -> Submitted:
     """Create what is rendered, or find that it is there.
 
     The configuration comes first, since pods could not start without it. It belongs to the job from then on, and is
-    deleted with it. Whatever fails on the way, what was created here is removed again.
+    deleted with it. Whatever fails on the way, what was created here is removed again, as far as the server answers.
     """
     if (known := find_sent(cluster, manifests)) is not None:
         return known
     kind, namespace, name = kind_of(manifests.job), namespace_of(manifests), name_of(manifests)
+    submission = uuid.uuid4().hex
     made_config = _create_config(cluster, manifests.config_map)
-    made_job = False
     try:
         try:
-            job = cluster.create(kind, namespace, manifests.job)
+            job = cluster.create(kind, namespace, _of_submission(manifests.job, submission))
         except NameTaken:
             if (known := find_sent(cluster, manifests)) is not None:
                 return known  # somebody submitted the very same meanwhile; the configuration is theirs now
             raise
-        made_job = True
         cluster.patch(CONFIG_MAP, namespace, name, {"metadata": {"ownerReferences": [_owner(kind, job)]}})
-    except BaseException as error:
-        # Somebody who stops this program while the server is asked does not learn what it answered.
-        _undo(cluster, manifests, made_job or not isinstance(error, ClusterError), made_config)
+    except BaseException:
+        _undo(cluster, manifests, submission, made_config)
         raise
     return _submitted(kind, job, is_new=True, state=state_of({**job, "kind": kind.kind}, []))
 
@@ -126,16 +125,21 @@ def _submitted(kind: Kind, job: Manifest, *, is_new: bool, state: JobState) -> S
     return Submitted(kind.kind, is_new, state, annotations.get(TRACKING_ANNOTATION))
 
 
-def _create_config(cluster: Cluster, config_map: Manifest, *, is_dry_run: bool = False) -> bool:
-    """Whether it was created here; one of the same content, left by a submission that broke off, is as good."""
+def _of_submission(job: Manifest, submission: str) -> Manifest:
+    metadata = job["metadata"]
+    annotations = {**metadata["annotations"], SUBMISSION_ANNOTATION: submission}
+    return {**job, "metadata": {**metadata, "annotations": annotations}}
+
+
+def _create_config(cluster: Cluster, config_map: Manifest, *, is_dry_run: bool = False) -> Manifest | None:
+    """What was created; None where one of the same content, left by a submission that broke off, is as good."""
     namespace, name = config_map["metadata"]["namespace"], config_map["metadata"]["name"]
     try:
-        cluster.create(CONFIG_MAP, namespace, config_map, is_dry_run=is_dry_run)
-        return True
+        return cluster.create(CONFIG_MAP, namespace, config_map, is_dry_run=is_dry_run)
     except NameTaken:
         found = cluster.get(CONFIG_MAP, namespace, name)
         if found.get("data") == config_map["data"]:
-            return False
+            return None
         raise NameTaken(
             f"ConfigMap '{name}' in namespace '{namespace}' holds something else. Add --new for a name of its own"
         ) from None
@@ -146,10 +150,20 @@ def _owner(kind: Kind, job: Manifest) -> Manifest:
     return {"apiVersion": kind.api_version, "kind": kind.kind, "name": metadata["name"], "uid": metadata["uid"]}
 
 
-def _undo(cluster: Cluster, manifests: Submission, made_job: bool, made_config: bool) -> None:
-    for is_ours, made in ((made_job, kind_of(manifests.job)), (made_config, CONFIG_MAP)):
-        if is_ours:
-            try:
-                cluster.delete(made, namespace_of(manifests), name_of(manifests))
-            except ClusterError:  # the first error is the one to tell; the same command finds and takes up the rest
-                continue
+def _undo(cluster: Cluster, manifests: Submission, submission: str, made_config: Manifest | None) -> None:
+    """Remove what this submission created, and nothing of anybody else.
+
+    The server is asked what there is: who was stopped while it was asked, or lost its answer, does not know. The
+    configuration stays where a job may need it: somebody else's, or one that could not be looked at or deleted.
+    """
+    kind, namespace, name = kind_of(manifests.job), namespace_of(manifests), name_of(manifests)
+    try:
+        if (job := cluster.find(kind, namespace, name)) is not None:
+            if (job["metadata"].get("annotations") or {}).get(SUBMISSION_ANNOTATION) != submission:
+                return
+            cluster.delete(kind, namespace, name, uid=job["metadata"]["uid"])
+        if made_config is not None:
+            # Of that version: once somebody else's job owns it, it is theirs.
+            cluster.delete(CONFIG_MAP, namespace, name, version=made_config["metadata"]["resourceVersion"])
+    except ClusterError:  # the first error is the one to tell; the same command finds and takes up the rest
+        return

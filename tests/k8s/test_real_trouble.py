@@ -315,3 +315,11 @@ def test_a_change_to_a_version_that_is_no_longer_the_last_is_refused_and_changes
     with pytest.raises(Overtaken, match="somebody else changed it"):
         cluster.patch(PYTORCHJOB, "default", job.name, late)
     assert cluster.get(PYTORCHJOB, "default", job.name)["metadata"]["labels"]["seen"] == "first"
+
+
+def test_a_job_that_took_the_place_of_ours_is_not_deleted(cluster: Cluster, job: JobSpec):
+    with pytest.raises(Overtaken, match="somebody else changed it"):
+        cluster.delete(PYTORCHJOB, "default", job.name, uid="of-the-one-before")
+    uid = cluster.get(PYTORCHJOB, "default", job.name)["metadata"]["uid"]
+    cluster.delete(PYTORCHJOB, "default", job.name, uid=uid)
+    assert cluster.find(PYTORCHJOB, "default", job.name) is None

@@ -17,9 +17,11 @@ from lapa_k8s.errors import (
     ManifestRefused,
     NameTaken,
     NotFound,
+    Overtaken,
     QuotaExceeded,
 )
 from lapa_k8s.kinds import PYTORCHJOB, Kind
+from lapa_k8s.rendering.manifests import render
 from lapa_k8s.submission import check, detect_operator, submit
 
 SPEC = job_spec()
@@ -80,6 +82,71 @@ def test_nothing_is_left_of_a_submission_that_is_stopped_before_the_server_answe
     with pytest.raises(KeyboardInterrupt):
         submit(cluster, SPEC)
     assert fake_api.objects == {}
+
+
+def of_a_rival(fake_api: FakeApi) -> None:
+    """The very same was submitted by somebody else meanwhile."""
+    manifests = render(SPEC)
+    fake_api.put(f"{JOBS}/{SPEC.name}", manifests.job)
+    if f"{CONFIGS}/{SPEC.name}" not in fake_api.objects:
+        fake_api.put(f"{CONFIGS}/{SPEC.name}", manifests.config_map)
+
+
+@pytest.mark.parametrize("moment", ["create", "find"])
+def test_a_submission_that_is_stopped_leaves_a_rival_s_job(
+    fake_api: FakeApi, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, moment: str
+):
+    create, find, found = Cluster.create, Cluster.find, []
+
+    def create_second(asked: Cluster, kind: Kind, *arguments: Any, is_dry_run: bool = False) -> Manifest:
+        if kind == PYTORCHJOB:
+            of_a_rival(fake_api)
+            if moment == "create":  # before the server's answer, NameTaken, arrives
+                raise KeyboardInterrupt
+        return create(asked, kind, *arguments, is_dry_run=is_dry_run)
+
+    def stopped_find(asked: Cluster, *arguments: Any) -> Manifest | None:
+        found.append(arguments)
+        if moment == "find" and len(found) == 2:  # whose job it is that has the name
+            raise KeyboardInterrupt
+        return find(asked, *arguments)
+
+    monkeypatch.setattr(Cluster, "create", create_second)
+    monkeypatch.setattr(Cluster, "find", stopped_find)
+    with pytest.raises(KeyboardInterrupt):
+        submit(cluster, SPEC)
+    assert sorted(fake_api.objects) == sorted([f"{JOBS}/{SPEC.name}", f"{CONFIGS}/{SPEC.name}"])
+
+
+@pytest.mark.parametrize("is_back", [True, False])
+def test_after_a_lost_answer_all_of_a_job_goes_or_all_of_it_stays(
+    fake_api: FakeApi, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, is_back: bool
+):
+    create = Cluster.create
+    away = status(403, "Forbidden", "not now")
+
+    def answer_lost(asked: Cluster, kind: Kind, *arguments: Any, is_dry_run: bool = False) -> Manifest:
+        made = create(asked, kind, *arguments, is_dry_run=is_dry_run)
+        if kind == PYTORCHJOB:
+            if not is_back:
+                fake_api.rules.append(lambda *_: away)
+            raise ClusterUnreachable("nobody answers")
+        return made
+
+    monkeypatch.setattr(Cluster, "create", answer_lost)
+    with pytest.raises(ClusterUnreachable):
+        submit(cluster, SPEC)
+    assert len(fake_api.objects) == (0 if is_back else 2)
+    if not is_back:  # the same command finds it
+        fake_api.rules.clear()
+        assert not submit(cluster, SPEC).is_new
+
+
+def test_a_job_that_took_the_place_of_ours_is_not_deleted(fake_api: FakeApi, cluster: Cluster):
+    submit(cluster, SPEC)
+    with pytest.raises(Overtaken):
+        cluster.delete(PYTORCHJOB, "team", SPEC.name, uid="of-the-one-before")
+    assert f"{JOBS}/{SPEC.name}" in fake_api.objects
 
 
 def test_another_s_job_of_that_name_is_left_alone(fake_api: FakeApi, cluster: Cluster):

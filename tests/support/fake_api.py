@@ -92,7 +92,7 @@ class FakeApi:
             case "PATCH":
                 return 200, self.put(path, _merged(self.objects[path], body))
             case "DELETE":
-                return 200, self.objects.pop(path)
+                return self._delete(path, body)
             case _:
                 return 200, self.objects[path]
 
@@ -139,6 +139,12 @@ class FakeApi:
         if query.get("dryRun"):
             return 201, body
         return 201, self.put(target, body)
+
+    def _delete(self, path: str, body: Any) -> Answer:
+        expected = (body or {}).get("preconditions") or {}
+        if not expected.items() <= self.objects[path]["metadata"].items():
+            return status(409, "Conflict", "the precondition does not match")
+        return 200, self.objects.pop(path)
 
 
 def _merged(old: Any, change: Any) -> Any:
