@@ -1,4 +1,4 @@
-"""How a process of ours is tied to the one that started it, and how it ends."""
+"""How a process of ours is tied to the one that started it, and how it ends; the cores it may use."""
 
 import atexit
 import ctypes
@@ -13,6 +13,13 @@ from lapa.errors import RESTART_EXIT_CODE
 STARTER_VARIABLE = "LAPA_STARTER"
 """Id of the process that started this one, set where its end is to be this one's too."""
 PR_SET_PDEATHSIG = 1
+
+
+def available_cores() -> int:
+    """Cores that this process may use; all of the machine's where the system does not tell (macOS)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def stop_with_starter() -> None:

@@ -1,4 +1,4 @@
-"""How a rank ends: with its own exit code, everything written, and no interpreter to tear down."""
+"""How a rank ends: with its own exit code, everything written, and no interpreter to tear down; cores."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lapa.process import end_process
+from lapa.process import available_cores, end_process
 
 ENDING = """
 import atexit, logging, pathlib, sys, threading
@@ -35,3 +35,8 @@ def test_a_process_alone_ends_as_any_other(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(SystemExit) as ended:
         end_process(3)
     assert ended.value.code == 3
+
+
+def test_cores_are_counted_where_the_system_tells_no_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert available_cores() == os.cpu_count()

@@ -10,8 +10,8 @@ from pathlib import Path
 from lapa import files
 from lapa.bench.jobs import Job
 from lapa.config.stages import STAGES
-from lapa.data.pool import available_cores
 from lapa.errors import ConfigError
+from lapa.process import available_cores
 from lapa.stages.plan import static_key
 from lapactl.bench_display import open_bench_display
 from lapactl.output import Output

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from lapa.bench.collect import ArmResult
 from lapa.bench.results import Provenance
 from lapa.tracking.code import COMMIT_TAG, commit
-from lapa.tracking.machine import machine
+from lapa.tracking.machine import machine_words
 
 PACKAGES = ("lapa", "torch", "numpy")
 
@@ -26,7 +26,7 @@ def provenance_of(results: Sequence[ArmResult], *, command: str) -> Provenance:
     return Provenance(
         command=command,
         commit=_distinct(made.code.get(COMMIT_TAG, "") for made in stages.values()) or commit(),
-        hardware=_distinct(made.hardware for made in stages.values()) or machine(),
+        hardware=_distinct(made.hardware for made in stages.values()) or machine_words(),
         versions={name: found for name in PACKAGES if (found := _version(name))},
         finished=(max(ends) if ends else datetime.now(UTC)).isoformat(timespec="seconds"),
         wall_seconds=wall,

@@ -20,9 +20,10 @@ from lapa.data.ingest_plan import Plan, Unit
 from lapa.data.ingest_report import IngestReport
 from lapa.data.ingest_tally import Tally
 from lapa.data.ingest_unit import UnitRecord, is_made, run_unit
-from lapa.data.pool import available_cores, worker_pool
+from lapa.data.pool import worker_pool
 from lapa.data.readers.base import SourceReader
 from lapa.data.readers.build import build_reader
+from lapa.process import available_cores
 
 logger = logging.getLogger(__name__)
 

@@ -13,13 +13,6 @@ from typing import Any
 from lapa.errors import DataError
 
 
-def available_cores() -> int:
-    """Cores that this process may use; all of the machine's where the system does not tell (macOS)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 @contextmanager
 def worker_pool(
     workers: int, *, work: str, remedy: str, start: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()

@@ -12,10 +12,11 @@ from functools import partial
 
 import numpy as np
 
-from lapa.data.pool import available_cores, worker_pool
+from lapa.data.pool import worker_pool
 from lapa.envs.results import EpisodeResults, joined
 from lapa.envs.simulator import Policy, SimulatedEpisode, Simulator
 from lapa.errors import PolicyError
+from lapa.process import available_cores
 from lapa.types.episodes import Frame, Observation
 
 SHARD_EPISODES = 32

@@ -18,11 +18,12 @@ from jaxtyping import Float32, UInt8
 
 from lapa.config.base import Config
 from lapa.config.data import VideoEncoding
-from lapa.data.pool import available_cores, worker_pool
+from lapa.data.pool import worker_pool
 from lapa.data.video import encode_mp4
 from lapa.envs.lerobot import LeRobotWriter, Robot, image_statistics
 from lapa.errors import ConfigError
 from lapa.files import digest, read_json, write_bytes, write_json
+from lapa.process import available_cores
 
 logger = logging.getLogger(__name__)
 

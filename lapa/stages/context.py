@@ -20,7 +20,7 @@ from lapa.stages.agreement import check_agreement
 from lapa.stages.plan import fingerprint, inputs_of, stage_folder, stage_settings
 from lapa.stages.results import Artifact, StageResult, write_result
 from lapa.tracking.code import code_tags
-from lapa.tracking.machine import machine
+from lapa.tracking.machine import machine_words
 from lapa.tracking.progress import report_progress
 from lapa.tracking.registry import Registry, require_manifest
 from lapa.tracking.tracker import Tracker, open_tracker
@@ -82,7 +82,7 @@ class Stage:
                 seconds=time.time() - self.started,
                 started=_iso(self.started),
                 finished=_iso(time.time()),
-                hardware=machine(),
+                hardware=machine_words(),
                 code=code_tags(),
                 tracking={"run_id": self.tracker.run_id, "url": self.tracker.url, **(registered or {})},
             )

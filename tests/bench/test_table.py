@@ -21,7 +21,7 @@ from lapa.config.tabletop import ALL_KINDS, SPLITS
 from lapa.envs.statistics import wilson_interval
 from lapa.stages.results import Artifact, StageResult
 from lapa.tracking.code import COMMIT_TAG, commit
-from lapa.tracking.machine import machine
+from lapa.tracking.machine import machine_words
 
 STUDY = Study(
     size="tiny",
@@ -260,7 +260,7 @@ def test_machine_and_commit_are_those_of_the_stages_and_not_of_who_writes_the_ta
     made = provenance_of([ArmResult(arm=arm, stages={"finetune": elsewhere}, costs={})], command="")
     assert (made.hardware, made.commit) == ("a GPU", "abc")
     here = provenance_of([ArmResult(arm=arm, stages={"finetune": stage(arm, "finetune")}, costs={})], command="")
-    assert (here.hardware, here.commit) == (machine(), commit())
+    assert (here.hardware, here.commit) == (machine_words(), commit())
 
 
 def test_a_study_without_any_result_is_still_a_table():

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lapa.data.pool import available_cores, worker_pool
+from lapa.data.pool import worker_pool
 from lapa.errors import DataError
 
 PARENT = """
@@ -23,11 +23,6 @@ if __name__ == "__main__":
         pool.submit(time.sleep, 600)
         os.kill(os.getpid(), signal.SIGKILL)
 """
-
-
-def test_cores_are_counted_where_the_system_tells_no_affinity(monkeypatch):
-    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    assert available_cores() == os.cpu_count()
 
 
 def test_a_process_that_dies_is_told_with_what_to_do():
