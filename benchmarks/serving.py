@@ -71,7 +71,7 @@ def policy_of(side: str, bundle: str, max_batch: int) -> tuple[Policy, float]:
     started = time.monotonic()
     model = ServedModel.load(config)
     if side == "compiled" and not model.card["compiled"]:
-        raise SystemExit("this machine cannot compile: the line above says why; leave `compiled` out of --sides")
+        raise SystemExit("nothing was compiled: the line above says why; leave `compiled` out of --sides")
     if side == "reread":
         _keep_nothing(model.policy)
     return model.policy, time.monotonic() - started

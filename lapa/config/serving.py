@@ -32,7 +32,8 @@ class ServingConfig(Config):
 
     compiled: bool = False
     """Compile the backbone with `torch.compile` before the server is ready. It takes a compiler and some minutes; where
-    it fails, the policy is served as it is and the log says why."""
+    it fails, the policy is served as it is and the log says why. So is a Hugging Face backbone: none was measured
+    compiled yet."""
 
     robot: Conventions | None = None
     """What the robots that will ask mean by their actions; a policy that learned something else is not served, nor one

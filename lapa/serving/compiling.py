@@ -16,10 +16,16 @@ def compile_policy(policy: Policy, warm_up: Callable[[], None]) -> bool:
     Without a compiler, or where the model cannot be compiled, the policy is as before: slower, and the log says why.
     """
     modules = policy.model.backbone.compilable()
-    for module in modules:
-        # Robots come and go: a batch of another size must not be compiled for anew.
-        module.compile(dynamic=True)
+    if not modules:
+        logger.warning(
+            "event=not_compiled error=%r message='served without torch.compile, as fast as before; "
+            "set compiled=false'", f"nothing in {type(policy.model.backbone).__name__} is known to compile",
+        )  # fmt: skip
+        return False
     try:
+        for module in modules:
+            # Robots come and go: a batch of another size must not be compiled for anew.
+            module.compile(dynamic=True)
         warm_up()
     # What a backend raises is of no one class: inductor's own, the C++ compiler's, triton's.
     except Exception as error:
@@ -27,14 +33,14 @@ def compile_policy(policy: Policy, warm_up: Callable[[], None]) -> bool:
             module._compiled_call_impl = None  # what `Module.compile` set
         torch.compiler.reset()
         logger.error(
-            "event=not_compiled error=%r message='served without torch.compile, as fast as before. It needs a C++ "
-            "compiler on CPUs, and a C compiler and the headers of Python on GPUs (docs/guide-images.md); or set "
+            "event=not_compiled error=%r message='served without torch.compile, as fast as before. One cause is a "
+            "missing compiler: C++ on CPUs, C and the headers of Python on GPUs (docs/guide-images.md). Or set "
             "compiled=false'", _first_line(error),
         )  # fmt: skip
         return False
     # What the warm-up did not meet runs as it is: a robot never waits for a compiler. It holds for the whole process.
     torch.compiler.set_stance("eager_on_recompile")
-    return bool(modules)
+    return True
 
 
 def _first_line(error: Exception) -> str:

@@ -7,9 +7,12 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from lapa.config.serving import ServingConfig
+from lapa.models.vla.backbones.base import Backbone
+from lapa.models.vla.backbones.convolutional import ConvolutionalBackbone
 from lapa.serving.model import ServedModel, made_up_observation
 
 PROGRAM = """
@@ -52,14 +55,30 @@ def test_a_compiled_policy_answers_the_same_and_the_warm_up_covers_every_batch_s
     assert max(found["gaps"]) < 1e-4
 
 
-def test_without_a_compiler_the_policy_is_served_as_it_is_and_the_log_says_what_to_do(bundle, monkeypatch, caplog):
-    def no_compiler(*_, **__):
-        raise RuntimeError("No working C++ compiler found")
+def no_compiler(*_, **__):
+    raise RuntimeError("No working C++ compiler found")
 
-    # Compilation happens in the first call, and fails there.
-    monkeypatch.setattr(nn.Module, "compile", lambda module, **_: setattr(module, "_compiled_call_impl", no_compiler))
+
+def compiled_at_the_first_call(module, **_):
+    module._compiled_call_impl = no_compiler
+
+
+@pytest.mark.parametrize("compiling", [no_compiler, compiled_at_the_first_call], ids=["at once", "in the first call"])
+def test_without_a_compiler_the_policy_is_served_as_it_is_and_the_log_says_why(bundle, monkeypatch, caplog, compiling):
+    monkeypatch.setattr(nn.Module, "compile", compiling)
     model = ServedModel.load(ServingConfig(bundle=str(bundle), device="cpu", compiled=True))
     assert not model.card["compiled"]
     assert np.isfinite(model.policy.propose([made_up_observation(model.policy)], ["push"])).all()
-    assert "event=not_compiled" in caplog.text and "No working C++ compiler found" in caplog.text
+    assert "event=not_compiled error='RuntimeError: No working C++ compiler found'" in caplog.text
     assert "compiled=false" in caplog.text
+
+
+def test_a_backbone_with_nothing_to_compile_is_served_as_it_is_and_the_process_stays_as_it_was(
+    bundle, monkeypatch, caplog
+):
+    stances = []
+    monkeypatch.setattr(torch.compiler, "set_stance", stances.append)
+    monkeypatch.setattr(ConvolutionalBackbone, "compilable", Backbone.compilable)
+    model = ServedModel.load(ServingConfig(bundle=str(bundle), device="cpu", compiled=True))
+    assert not model.card["compiled"] and not stances
+    assert "event=not_compiled error='nothing in ConvolutionalBackbone is known to compile'" in caplog.text

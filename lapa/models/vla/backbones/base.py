@@ -40,11 +40,13 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def lengths(self, instructions: tuple[str, ...]) -> list[int] | None:
-        """Of prompts, where a batch of them costs as much as its longest; None where it does not."""
+        """Tokens of each prompt, without its frames, where a batch costs as much as its longest prompt; None where it
+        does not."""
         return None
 
     def compilable(self) -> list[nn.Module]:
-        """Inner modules that `torch.compile` may take: most of the work, and only tensors go in."""
+        """Inner modules that `torch.compile` was seen to take: most of the work, and only tensors go in. None unless a
+        backbone says otherwise."""
         return []
 
     def save_files(self, folder: Path) -> None:

@@ -85,9 +85,6 @@ class HuggingFaceBackbone(Backbone):
     def lengths(self, instructions: tuple[str, ...]) -> list[int] | None:
         return [self.prompter.length(instruction) for instruction in instructions]
 
-    def compilable(self) -> list[nn.Module]:
-        return [self.model]
-
     def save_files(self, folder: Path) -> None:
         self.prompter.save(folder)
         self.model.config.save_pretrained(folder)
