@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from lapa_k8s.base import Manifest
-from lapa_k8s.exit_codes import meaning_of
+from lapa_k8s.exit_codes import meaning_of, was_killed
 from lapa_k8s.log_lines import LogLine, parse_line
 from lapa_k8s.states import ends
 
@@ -14,26 +14,51 @@ _STEP = re.compile(r"\bstep=(\d+)")
 _ERROR = re.compile(
     r"^(\w[\w.]*(Error|Exception|Collapsed|NotFinite|Mismatch|NotFound|Failures|Refused|Interrupt)): .*"
 )
-_KINDS = {
-    "GPU memory ran out": re.compile(r"CUDA out of memory|OutOfMemoryError"),
-    "a collective timed out: one rank stopped before": re.compile(r"Watchdog caught collective operation timeout"),
-    "a rank lost its peer, which stopped before": re.compile(
-        r"gloo.*Connection (reset|closed) by peer|remote process exited or there was a network error"
+
+
+class _Known(NamedTuple):
+    """An error that is known by its words."""
+
+    kind: str
+    pattern: re.Pattern[str]
+    remedy: str = ""
+    """Where it says more than the exit code."""
+    is_said_in_passing: bool = False
+    """Warnings say it too, of what was tried again: it counts in an error's own words only."""
+    is_effect: bool = False
+    """What happens to the others after one rank fails."""
+
+
+_KNOWN = (
+    _Known("GPU memory ran out", re.compile(r"CUDA out of memory|OutOfMemoryError")),
+    _Known(
+        "a collective timed out: one rank stopped before",
+        re.compile(r"Watchdog caught collective operation timeout"),
+        is_effect=True,
     ),
-    "/dev/shm is full": re.compile(r"Bus error|No space left on device.*shm|unable to (write|mmap).*shared memory"),
-    "the disk is full": re.compile(r"No space left on device"),
-    "a decoding worker was killed": re.compile(r"DataLoader worker .* killed"),
-    "the object store refused": re.compile(
-        r"AccessRefused|PermissionError: (Forbidden|Access ?Denied|The access key)|"
-        r"NoCredentialsError|AccessDenied|SignatureDoesNotMatch|InvalidAccessKeyId",
-        re.IGNORECASE,
+    _Known(
+        "a rank lost its peer, which stopped before",
+        re.compile(r"gloo.*Connection (reset|closed) by peer|remote process exited or there was a network error"),
+        is_effect=True,
     ),
-}
-_REMEDIES = {
-    "the object store refused": "the profile's storage.secret or service_account names whose rights a job has; "
-    "`lapactl doctor --cluster` looks at them",
-}
-"""Where what went wrong says more than the exit code."""
+    _Known(
+        "/dev/shm is full",
+        re.compile(r"Bus error|No space left on device.*shm|unable to (write|mmap).*shared memory"),
+    ),
+    _Known("the disk is full", re.compile(r"No space left on device")),
+    _Known("a decoding worker was killed", re.compile(r"DataLoader worker .* killed")),
+    _Known(
+        "the object store refused",
+        re.compile(
+            r"AccessRefused|PermissionError: (Forbidden|Access ?Denied|The access key)|"
+            r"NoCredentialsError|AccessDenied|SignatureDoesNotMatch|InvalidAccessKeyId",
+            re.IGNORECASE,
+        ),
+        remedy="the profile's storage.secret or service_account names whose rights a job has; "
+        "`lapactl doctor --cluster` looks at them",
+        is_said_in_passing=True,
+    ),
+)
 GONE = (
     "its pods are gone, and what they said with them, unless the cluster collects logs; submit it again with --new "
     "--follow to read along"
@@ -44,8 +69,6 @@ _CHAINS = (
     "The above exception was the direct cause of the following exception:",
     "During handling of the above exception, another exception occurred:",
 )
-_EFFECTS = ("a collective timed out: one rank stopped before", "a rank lost its peer, which stopped before")
-"""What happens to the others after one rank fails."""
 
 
 class Ending(NamedTuple):
@@ -85,17 +108,23 @@ def digest_of(pods: Sequence[Manifest], lines: Iterable[LogLine], *, has_failed:
     # What a user can mend is one line, without a traceback.
     spoken = traceback or [line for line in said if _ERROR.match(line.words)][:1]
     first = spoken[0] if spoken else None
-    kind = _kind(line.words for line in said)
-    by_exit = meaning_of(failed[0]).remedy if failed else (GONE if has_failed and not pods else "")
+    told = _known([line.words for line in spoken])
+    has_ended = has_failed or bool(failed)
+    if (told is None or told.is_effect) and (spoken or has_ended):
+        told = _known([line.words for line in said], is_error=False) or told
+    remedy = meaning_of(failed[0]).remedy if failed else (GONE if has_failed and not pods else "")
+    # A container that was killed did not end by what it said.
+    if told is not None and told.remedy and has_ended and not (failed and was_killed(failed[0])):
+        remedy = told.remedy
     return Digest(
         rank=first.rank if first else None,
         pod=first.pod if first else (failed[0].pod if failed else None),
         error=spoken[-1].words if spoken else None,
-        kind=kind,
+        kind=told.kind if told else None,
         traceback=tuple(line.words for line in traceback[-MAX_TRACEBACK:]),
         last_step=max(steps, default=None),
         endings=tuple(Ending(end.pod, end.exit_code, meaning_of(end).words, end.finished) for end in failed),
-        remedy=_REMEDIES.get(kind or "", by_exit),
+        remedy=remedy,
     )
 
 
@@ -121,10 +150,15 @@ def _first_traceback(lines: Sequence[LogLine]) -> list[LogLine]:
     return own[:end]
 
 
-def _kind(words: Iterable[str]) -> str | None:
-    found = {kind: None for text in words for kind, pattern in _KINDS.items() if pattern.search(text)}
-    causes = [kind for kind in found if kind not in _EFFECTS]
-    return next(iter([*causes, *found]), None)
+def _known(words: Sequence[str], *, is_error: bool = True) -> _Known | None:
+    """What is known of an error's own words, or of all that was said: a cause before an effect, the first one said."""
+    found = [
+        known
+        for text in words
+        for known in _KNOWN
+        if (is_error or not known.is_said_in_passing or _ERROR.match(text)) and known.pattern.search(text)
+    ]
+    return next((known for known in found if not known.is_effect), found[0] if found else None)
 
 
 def _last_words(pods: Sequence[Manifest]) -> list[LogLine]:

@@ -53,3 +53,8 @@ def meaning_of(end: ContainerEnd) -> Meaning:
     if end.exit_code > 128:
         return _SIGNALS.get(end.exit_code - 128, UNKNOWN)
     return _OWN.get(end.exit_code, UNKNOWN)
+
+
+def was_killed(end: ContainerEnd) -> bool:
+    """Whether it was ended from outside, by a signal or the node, and not by its own program."""
+    return end.reason in ("OOMKilled", "Evicted") or end.exit_code > 128

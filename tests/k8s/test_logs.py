@@ -88,6 +88,7 @@ def test_a_lost_peer_is_told_as_an_effect_and_gives_way_to_a_cause():
     cause = "[rank1]: torch.OutOfMemoryError: CUDA out of memory"
     assert digest_of([], [parse_line("w", lost)]).kind == "a rank lost its peer, which stopped before"
     assert digest_of([], [parse_line("w", line) for line in (lost, cause)]).kind == "GPU memory ran out"
+    assert digest_of([], [parse_line("w", line) for line in (lost, REFUSED)]).kind == "the object store refused"
 
 
 @pytest.mark.parametrize(
@@ -110,6 +111,29 @@ def test_an_error_that_a_user_can_mend_has_no_traceback_and_its_rank_and_remedy_
     digest = digest_of([pod(0, ended={"exitCode": 3, "finishedAt": "x"}, restarts=1)], lines)
     assert (digest.rank, digest.pod, digest.error, digest.traceback) == (1, "w-1", said, ())
     assert "storage.secret" in digest.remedy, "not what exit code 3 says of datasets"
+
+
+WARNED = "[rank1]: 2026-01-01 WARNING lapa AccessDenied while reading s3://videos/1.tar, trying again"
+REFUSED = "[rank1]: PermissionError: Forbidden"
+RAISE_MEMORY = "raise gpu_node.memory_gib"
+
+
+@pytest.mark.parametrize(
+    ("said", "ended", "kind", "remedy"),
+    [
+        (WARNED, {"exitCode": 137, "reason": "OOMKilled"}, None, RAISE_MEMORY),
+        (REFUSED, {"exitCode": 137, "reason": "OOMKilled"}, "the object store refused", RAISE_MEMORY),
+        (WARNED, {"exitCode": 2}, None, "correct it"),
+        (REFUSED, {"exitCode": 3}, "the object store refused", "storage.secret"),
+        (WARNED, None, None, ""),
+        (REFUSED, None, "the object store refused", ""),
+    ],
+)
+def test_what_a_rank_says_in_passing_is_not_why_a_job_failed(said: str, ended: dict | None, kind: str | None, remedy):
+    pods = [pod(0, ended={**ended, "finishedAt": "x"}, restarts=1)] if ended else [pod(0)]
+    digest = digest_of(pods, [parse_line("w", said)])
+    assert digest.kind == kind
+    assert remedy in digest.remedy and bool(remedy) == bool(digest.remedy)
 
 
 def test_without_logs_a_digest_reads_the_last_words_of_the_pods():
