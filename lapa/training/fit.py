@@ -153,7 +153,8 @@ def accumulate(
     What is drawn follows `seed` and the samples' places in the global batch, not ranks and micro batches.
     """
     sums: dict[str, Tensor] = {}
-    taken = micro_batches(batch, micro_batch_size, task.lengths(engine, batch))
+    is_cut = micro_batch_size is not None and micro_batch_size < batch.size
+    taken = micro_batches(batch, micro_batch_size, task.lengths(engine, batch) if is_cut else None)
     pieces = [micro.batch for micro in taken]
     torch.manual_seed(mix(seed, "whole batch"))
     task.before_update(engine, pieces)

@@ -22,6 +22,7 @@ def micro_batches(batch: Batch, size: int | None, lengths: Sequence[int] | None 
     """Pieces of at most `size` samples: consecutive ones, or, with `lengths`, ones of like length."""
     if size is None or size >= batch.size:
         return [MicroBatch(batch, range(batch.size))]
+    assert lengths is None or len(lengths) == batch.size, f"{len(lengths)} lengths of {batch.size} samples"
     order = range(batch.size) if lengths is None else longest_first(lengths)
     return [_taken(batch, order[start : start + size]) for start in range(0, batch.size, size)]
 
@@ -37,6 +38,7 @@ def longest_first(lengths: Sequence[int]) -> Sequence[int]:
 
 
 def _taken(batch: Batch, places: Sequence[int]) -> MicroBatch:
+    """The samples at `places`, in that order: of every field, and without a copy where places follow each other."""
     rows = slice(places.start, places.stop) if isinstance(places, range) else torch.tensor(places)
     changes: dict[str, Any] = {
         field.name: tuple(value[place] for place in places) if isinstance(value, tuple) else value[rows]

@@ -48,6 +48,16 @@ def test_a_share_that_goes_through_at_once_is_left_as_it_is(size: int | None) ->
     assert piece.batch is batch and list(piece.places) == list(range(8))
 
 
+class AskedForNothing(ToyTask):
+    def lengths(self, engine: Engine, batch: Batch) -> Sequence[int] | None:
+        raise AssertionError("lengths of a share that is not cut")
+
+
+@pytest.mark.parametrize("size", [None, 8])
+def test_lengths_are_asked_for_only_where_a_share_is_cut(tmp_path: Path, size: int | None) -> None:
+    assert list(trained(tmp_path, AskedForNothing(), steps=1, micro_batch_size=size)) == [1]
+
+
 def test_a_sample_s_noise_follows_its_place_in_the_global_batch() -> None:
     device = torch.device("cpu")
     with drawing_for_samples(3, places=range(8), total=8):

@@ -34,7 +34,7 @@ class Prompter:
         if self.processor.tokenizer.pad_token_id is None:
             self.processor.tokenizer.pad_token = self.processor.tokenizer.eos_token
         self._text = lru_cache(maxsize=65536)(self._compose)
-        self.length = lru_cache(maxsize=65536)(self._count)
+        self._length = lru_cache(maxsize=65536)(self._count)
 
     def __call__(self, images: Images, instructions: tuple[str, ...]) -> dict[str, Tensor]:
         """Inputs of the model, on the CPU."""
@@ -45,11 +45,14 @@ class Prompter:
         )
         return {name: value for name, value in inputs.items() if isinstance(value, Tensor) and name != "labels"}
 
+    def length(self, instruction: str) -> int:
+        """Tokens of the prompt of one instruction, without its frame, which has equally many in every prompt."""
+        return self._length(instruction)
+
     def save(self, folder: Path) -> None:
         self.processor.save_pretrained(folder)
 
     def _count(self, instruction: str) -> int:
-        """Tokens of the prompt; every frame has equally many more."""
         return len(self.processor.tokenizer(self._text(instruction), add_special_tokens=False)["input_ids"])
 
     def _compose(self, instruction: str) -> str:
