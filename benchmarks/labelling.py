@@ -43,7 +43,7 @@ from lapa.stages.labellers import LatentActionLabeller
 WINDOW = 5
 PUBLISHED_SIZE = 256
 CPU = torch.device("cpu")
-GOALS = {"loader_ratio": 5.0, "overlap": 0.9}
+GOALS = {"loader_ratio": 5.0, "overlap.one_thread_ahead": 0.9}
 
 
 def dataset_of(folder: Path, clips: int, frames: int, size: int) -> Dataset:
