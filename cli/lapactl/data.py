@@ -89,6 +89,8 @@ def show(
 
     if to is not None and not html:
         raise ConfigError("--to is where --html writes the page: give both, or none")
+    if episodes and html:
+        raise ConfigError("--episodes lists them here, and --html writes a page instead: give one of them")
     dataset = Dataset.open(url)
     out = Output(output)
     if html:

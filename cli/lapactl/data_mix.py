@@ -6,8 +6,16 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from lapa.errors import ConfigError
 from lapactl.options import OutputOption, SetOption
 from lapactl.output import Output, OutputFormat
+
+_OF_A_URL = {
+    "samples": "STAGE.fit.steps and STAGE.fit.batch_size",
+    "window_seconds": "laq.window_seconds",
+    "validation_share": "STAGE.stream.validation_share",
+}
+"""Options, by their parameters, and the settings by which a run says the same."""
 
 
 def register(app: typer.Typer) -> None:
@@ -16,6 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def mix(
+    context: typer.Context,
     source: Annotated[
         str, typer.Argument(metavar="RUN_OR_MIX", help="Run whose data is a mixture, or URL of a mixture.")
     ],
@@ -25,7 +34,7 @@ def mix(
     samples: Annotated[
         int | None, typer.Option("--samples", min=1, help="Of a URL: how many samples a training will draw.")
     ] = None,
-    window: Annotated[
+    window_seconds: Annotated[
         float, typer.Option("--window-seconds", min=0.001, help="Of a URL: window of datasets without their own.")
     ] = 0.6,
     validation_share: Annotated[
@@ -42,11 +51,13 @@ def mix(
     """
     from lapa.data.mixture import action_clash
     from lapa.data.mixture_table import effective_samples, remarks
-    from lapactl.mixing import open_mixture
+    from lapactl.mixing import is_run, open_mixture
 
+    if is_run(source):
+        _refuse_given(context, source)
     out = Output(output)
     found = open_mixture(
-        source, role, overrides, samples=samples, window_seconds=window, validation_share=validation_share
+        source, role, overrides, samples=samples, window_seconds=window_seconds, validation_share=validation_share
     )
     rows = effective_samples(found.dataset, found.members, found.stages)
     clash = action_clash(found.members)
@@ -78,6 +89,15 @@ def mix(
         out.warn(f"the run will refuse this: {found.problem}")
     elif clash is not None:
         out.warn(f"{clash}: stages that learn actions refuse this mixture, laq and pretraining on codes do not mind")
+
+
+def _refuse_given(context: typer.Context, source: str) -> None:
+    """Refuse what a run's own settings say: it would change nothing."""
+    for name, setting in _OF_A_URL.items():
+        where = context.get_parameter_source(name)
+        if where is not None and where.name != "DEFAULT":
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{option} is for the URL of a mixture, and {source} is a run: set {setting} with --set")
 
 
 def _plain(statistics: Any) -> Mapping[str, Any] | None:

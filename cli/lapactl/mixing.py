@@ -28,6 +28,11 @@ class OpenMixture:
     """Why the run would refuse it."""
 
 
+def is_run(source: str) -> bool:
+    """Whether it names a run, and not a dataset's URL."""
+    return source in PRESETS or source.endswith((".yaml", ".yml"))
+
+
 def open_mixture(
     source: str,
     role: str,
@@ -38,7 +43,7 @@ def open_mixture(
     validation_share: float,
 ) -> OpenMixture:
     """Of a run, or of a dataset's URL. ConfigError or DataError where there is none, NotMadeYet before ingest."""
-    if source not in PRESETS and not source.endswith((".yaml", ".yml")):
+    if not is_run(source):
         if not files.exists(files.join(source, INFO_FILE)):
             raise DatasetNotFound(f"{source} holds no {INFO_FILE}, and is no run. Give a run, or the URL of a mixture.")
         dataset = Dataset.open(source)

@@ -69,6 +69,7 @@ def test_show_writes_a_page_and_play_a_video(lapactl, lapactl_json, tmp_path, mo
     assert lapactl_json("data", "show", url, "--html")["page"] == "dataset.html"
     assert (tmp_path / "dataset.html").read_bytes() == (tmp_path / "page.html").read_bytes()
     assert "--to is where --html writes" in lapactl("data", "show", url, "--to", "page.html").stderr
+    assert "give one of them" in lapactl("data", "show", url, "--html", "--episodes", "1").stderr
     played = lapactl_json("data", "play", url, "0", "--to", tmp_path / "episode.mp4")
     assert probe(tmp_path / "episode.mp4").num_frames == played["num_frames"]
 

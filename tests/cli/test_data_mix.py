@@ -57,3 +57,10 @@ def test_what_is_not_there_yet_is_named_with_what_makes_it(lapactl, tmp_path, so
     result = lapactl("data", "mix", source, "--set", f"work_url={tmp_path}")
     assert result.exit_code == code
     assert said in result.stderr
+
+
+@pytest.mark.parametrize("option", ["samples", "window-seconds", "validation-share"])
+def test_what_a_run_s_own_settings_say_is_refused_beside_a_run(lapactl, option):
+    result = lapactl("data", "mix", "tabletop-smoke", f"--{option}", 0.5 if option != "samples" else 5)
+    assert result.exit_code == 2
+    assert f"--{option} is for the URL of a mixture" in result.stderr and "--set" in result.stderr
