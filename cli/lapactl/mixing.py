@@ -64,8 +64,17 @@ def _of_run(run: RunConfig, role: str) -> Dataset:
         return _open(dataset_url(run, config), role)
     opened = {name: _open(url, f"{role}.datasets.{name}") for name, url in sorted(part_urls(run, config).items())}
     index, shard_urls = joined(list(opened.values()))
-    info = mixture_info(config, opened, {})
-    return Dataset(url=dataset_url(run, config), info=info, index=index, shard_urls=shard_urls)
+    url = dataset_url(run, config)
+    info = mixture_info(config, opened, _known_twins(url))
+    return Dataset(url=url, info=info, index=index, shard_urls=shard_urls)
+
+
+def _known_twins(url: str) -> Mapping[str, str] | None:
+    """What the mixture that was made says; None before, or where its datasets have changed since."""
+    try:
+        return Dataset.open(url).info.twins
+    except DataError:
+        return None
 
 
 def _problem(run: RunConfig, role: str, dataset: Dataset) -> str | None:

@@ -118,8 +118,9 @@ class DatasetInfo(_Record):
     """What the numbers mean, as far as that is known."""
     members: tuple[Member, ...] = ()
     """Of a mixture, whose shards and index are those of its members, end to end."""
-    twins: dict[str, str] = {}
-    """Of a mixture: recordings that nearly repeat one of another member, and that one, whose hash decides for both."""
+    twins: dict[str, str] | None = None
+    """Of a mixture: each `member/recording` that nearly repeats one of another member, and that one, whose hash decides
+    for both. None where nobody looked."""
 
 
 def shard_name(shard: int) -> str:

@@ -13,6 +13,7 @@ from lapa import files
 from lapa.config.data import IngestConfig
 from lapa.data import quality, video
 from lapa.data.dataset import shard_name
+from lapa.data.fates import Fates
 from lapa.data.ingest_plan import Plan
 from lapa.data.ingest_report import EXAMPLES, QualityNote
 from lapa.data.ingest_unit import QUALITY_FOLDER, made_record, read_twin_thumbs
@@ -95,18 +96,18 @@ class _Lookup:
 
 def _judged(twins: Sequence[Twin], lookup: _Lookup, config: IngestConfig) -> Twins:
     is_dropped = config.quality.duplicates == "drop"
-    fates: dict[str, str] = {}
+    fates = Fates()
     notes: list[QualityNote] = []
     for twin in twins:
         row, earlier = lookup.row(twin.clip), lookup.row(twin.earlier)
-        _share_fate(fates, recording_of(row["episode"]), recording_of(earlier["episode"]))
+        fates.join(recording_of(row["episode"]), recording_of(earlier["episode"]))
         if len(notes) < EXAMPLES:
             notes.append(_note(twin, lookup, is_dropped=is_dropped))
     clips = frozenset(twin.clip for twin in twins)
     return Twins(
         tagged=frozenset() if is_dropped else clips,
         dropped=clips if is_dropped else frozenset(),
-        fates={recording: _root(fates, recording) for recording in fates},
+        fates=fates.roots(),
         notes=notes,
     )
 
@@ -121,19 +122,6 @@ def _note(twin: Twin, lookup: _Lookup, *, is_dropped: bool) -> QualityNote:
         reason=f"its pictures are those of {earlier['source']}",
         picture=_picture(twin, lookup, row["episode"]),
     )
-
-
-def _root(fates: Mapping[str, str], recording: str) -> str:
-    while recording in fates:
-        recording = fates[recording]
-    return recording
-
-
-def _share_fate(fates: dict[str, str], later: str, earlier: str) -> None:
-    """Views and clips of both recordings go where those of the earlier one go."""
-    one, other = _root(fates, later), _root(fates, earlier)
-    if one != other:
-        fates[one] = other
 
 
 def _picture(twin: Twin, lookup: _Lookup, episode: str) -> str:

@@ -23,27 +23,28 @@ def mix(
 ) -> DatasetInfo:
     """Write the mixture of the datasets at `urls`, by the names that `config` gives them.
 
-    `twins`: what `mixture_twins.py` finds. ConfigError where they cannot be read as one. Nothing is copied.
+    `twins`: what `mixture_twins.py` finds; None where nobody looked. ConfigError where the datasets cannot be read as
+    one. Nothing is copied.
     """
     opened = {name: Dataset.open(urls[name]) for name in sorted(config.datasets)}
     _refuse_mixtures(opened)
     _refuse_sizes(opened)
-    info = mixture_info(config, opened, twins or {})
+    info = mixture_info(config, opened, twins)
     files.write_json(files.join(output_url, INFO_FILE), info.model_dump(mode="json"))
     return info
 
 
 def is_mixed(config: MixtureConfig, urls: Mapping[str, str], output_url: str) -> bool:
-    """Whether the mixture is there, of the datasets as they are now."""
+    """Whether the mixture is there, of the datasets as they are now, and somebody looked for what they share."""
     try:
         opened = {name: Dataset.open(urls[name]) for name in sorted(config.datasets)}
         info = Dataset.open(output_url).info
-        return info == mixture_info(config, opened, info.twins)
+        return info.twins is not None and info == mixture_info(config, opened, info.twins)
     except DataError:
         return False
 
 
-def mixture_info(config: MixtureConfig, opened: Mapping[str, Dataset], twins: Mapping[str, str]) -> DatasetInfo:
+def mixture_info(config: MixtureConfig, opened: Mapping[str, Dataset], twins: Mapping[str, str] | None) -> DatasetInfo:
     """What `dataset.json` says. Members are in the order of their names."""
     infos = [dataset.info for dataset in opened.values()]
     shares = shares_of(config, {name: hours_of(dataset) for name, dataset in opened.items()})
@@ -62,7 +63,8 @@ def mixture_info(config: MixtureConfig, opened: Mapping[str, Dataset], twins: Ma
     agree = action_clash(opened) is None
     acting = [info for info in infos if info.action_dims]
     mean, std = _frame_statistics(infos, [member.share for member in members])
-    described = (*(member.model_dump_json(exclude={"url"}) for member in members), *map(repr, sorted(twins.items())))
+    shared = (f"{one} goes with {other}" for one, other in sorted((twins or {}).items()))
+    described = (*(member.model_dump_json(exclude={"url"}) for member in members), *shared)
     return DatasetInfo(
         revision=files.digest("mixture", *described),
         num_episodes=sum(info.num_episodes for info in infos),
@@ -83,7 +85,7 @@ def mixture_info(config: MixtureConfig, opened: Mapping[str, Dataset], twins: Ma
         source={"kind": "mixture", "datasets": {member.name: member.url for member in members}},
         conventions=_common_conventions(infos) if agree else Conventions(),
         members=members,
-        twins=dict(twins),
+        twins=None if twins is None else dict(twins),
     )
 
 

@@ -3,7 +3,10 @@
 import pytest
 
 from lapa.config.data import ExistingDataset, MixtureConfig, MixturePart
+from lapa.config.load import load_run
 from lapa.data.mixture import mix
+from lapa.stages.plan import dataset_url
+from lapactl.mixing import open_mixture
 from tests.builders import make_dataset
 
 
@@ -47,6 +50,17 @@ def test_a_mixture_is_shown_by_its_url(lapactl_json, urls, tmp_path):
     found = lapactl_json("data", "mix", tmp_path / "mixture", "--samples", 1000)
     assert [row["dataset"] for row in found["datasets"]] == ["hands", "robots"]
     assert sum(row["drawn"]["training"] for row in found["datasets"]) == pytest.approx(1000)
+
+
+def test_what_two_datasets_share_is_split_as_the_run_will_split_it(urls, tmp_path):
+    path = settings(urls, tmp_path)
+    run = load_run(str(path))
+    asked = {"samples": None, "window_seconds": 0.5, "validation_share": 0.1}
+    assert open_mixture(str(path), "videos", [], **asked).dataset.info.twins is None
+    twins = {"robots/episode-0001": "hands/episode-0002"}
+    made = mix(run.videos, urls, dataset_url(run, run.videos), twins=twins)
+    found = open_mixture(str(path), "videos", [], **asked).dataset.info
+    assert (found.twins, found.revision) == (twins, made.revision)
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,8 @@ def test_a_mixture_notices_that_a_member_was_ingested_again(tmp_path):
     urls = {"one": make_dataset(tmp_path / "one", episodes=2), "two": make_dataset(tmp_path / "two", episodes=2)}
     config, folder = config_of(urls), str(tmp_path / "mixture")
     mix(config, urls, folder)
+    assert not is_mixed(config, urls, folder), "nobody looked for what they share"
+    mix(config, urls, folder, twins={})
     assert is_mixed(config, urls, folder)
     make_dataset(tmp_path / "two", episodes=3)
     assert not is_mixed(config, urls, folder)

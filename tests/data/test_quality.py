@@ -1,6 +1,9 @@
 """Clips that teach nothing are found, named, and dropped where that is asked for; no pair crosses a cut."""
 
 import io
+import json
+import logging
+import shutil
 from pathlib import Path
 
 import cv2
@@ -20,7 +23,7 @@ from lapa.data.mixture_twins import find_mixture_twins
 from lapa.data.quality import look
 from lapa.data.quality_cuts import placed_in_scenes
 from lapa.data.quality_twins import find_twins
-from lapa.data.splits import split_rows
+from lapa.data.splits import deciding, split_rows
 from lapa.errors import SourceError
 from tests.data.sources import write_video
 
@@ -196,6 +199,37 @@ def test_a_clip_in_two_datasets_of_a_mixture_is_on_one_side_of_every_split(tmp_p
     sources = mixture.index["source"].to_pylist()
     copies = {row for row, source in enumerate(sources) if "shared" in source}
     assert len(copies) == 2 and len(mixture.info.twins) == 1
-    for share in np.linspace(0.05, 0.95, 19):
-        assert len(copies & set(split_rows(mixture, share)[0].tolist())) in (0, 2)
+    for share in np.linspace(0.001, 0.999, 23):
+        training, held_out = split_rows(mixture, share)
+        assert len(copies & set(training.tolist())) in (0, 2)
+        assert len(training) and len(held_out)
     assert is_mixed(config, urls, folder)
+
+
+@pytest.fixture
+def copied(tagged, tmp_path) -> Path:
+    """A dataset, once more."""
+    return Path(shutil.copytree(tagged[0].url, tmp_path / "copy"))
+
+
+def test_twins_of_a_mixture_are_named_by_member_and_only_where_two_members_hold_them(tagged, copied):
+    first = tagged[0]
+    assert any(first.index["twin"].to_pylist())
+    assert find_mixture_twins({"one": first.url}) == {}
+    twins = find_mixture_twins({"one": first.url, "two": str(copied)})
+    assert {name.partition("/")[0] for name in twins.values()} == {"one"}
+    assert {f"two/{recording}" for recording in deciding(first)} <= set(twins)
+
+
+def test_episodes_that_nobody_looked_at_are_counted_in_the_log_once_per_dataset(tagged, copied, caplog):
+    first, urls = tagged[0], {"one": tagged[0].url, "two": str(copied)}
+    shards = first.index["shard"].to_pylist()
+    path = copied / "_units" / "00001.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"hashes": []}))
+    assert find_mixture_twins(urls)
+    path.unlink()
+    assert find_mixture_twins(urls) == {}, "half a dataset was compared"
+    said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(said) == 2
+    assert f"dataset=two episodes={shards.count(1)} why='made without looking" in said[0]
+    assert f"dataset=two episodes={len(first)} why=" in said[1]
