@@ -5,9 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import fsspec
+import pytest
 
 from lapa.config.data import IngestConfig, VideoFolderSource
 from lapa.data.ingest_plan import Plan
+from lapa.data.readers import listing
 from lapa.data.readers.base import list_files
 from lapa.data.readers.build import build_reader
 from lapa.data.readers.listing import first_names, walk_files
@@ -54,6 +56,43 @@ def test_stores_in_memory_are_listed_alike(tmp_path):
     walked = [file.name for file in walk_files("memory://listing-test")]
     assert walked == sorted(name for name in NAMES if "/." not in name and name[0] != ".")
     fs.rm("/listing-test", recursive=True)
+
+
+class Bucket:
+    """What the listing asks of an S3 file system, of keys in memory, a hundred in an answer."""
+
+    protocol = "s3"
+
+    def __init__(self, keys: Iterable[str], *, starts_after: bool = True) -> None:
+        self.keys, self.starts_after, self.requests = sorted(keys), starts_after, 0
+
+    def invalidate_cache(self) -> None: ...
+
+    def call_s3(self, method, *, Bucket, Prefix, StartAfter="", Delimiter="", ContinuationToken=""):  # noqa: N803
+        assert method == "list_objects_v2"
+        self.requests += 1
+        if StartAfter and not self.starts_after:
+            raise OSError("NotImplemented: StartAfter")
+        first = max(StartAfter, ContinuationToken)
+        keys = [key for key in self.keys if key.startswith(Prefix) and key > first]
+        if Delimiter and any("/" in key.removeprefix(Prefix) for key in keys):
+            return {
+                "CommonPrefixes": [{"Prefix": folder} for folder in sorted({f"{key.split('/')[0]}/" for key in keys})]
+            }
+        page = [{"Key": key, "Size": 1, "ETag": "e"} for key in keys[:100]]
+        return {"Contents": page, "IsTruncated": len(keys) > 100, "NextContinuationToken": page[-1]["Key"]}
+
+
+@pytest.mark.parametrize("starts_after", [True, False])
+@pytest.mark.parametrize("large", [(), (0,), (7,), (39,), (3, 4, 20), range(40)])
+def test_a_large_folder_leaves_the_small_ones_after_it_together(monkeypatch, large, starts_after):
+    sizes = {folder: 150 if folder in large else 2 for folder in range(40)}
+    keys = [f"{folder:03d}/{number:03d}.mp4" for folder, size in sizes.items() for number in range(size)]
+    bucket = Bucket(keys, starts_after=starts_after)
+    monkeypatch.setattr(listing, "url_to_fs", lambda url: (bucket, "bucket"))
+    assert [file.name for file in walk_files("s3://bucket")] == keys
+    if starts_after and len(large) < 2:
+        assert bucket.requests < 8
 
 
 def test_a_listing_that_is_not_used_up_ends_its_threads(tmp_path):

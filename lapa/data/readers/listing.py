@@ -189,21 +189,25 @@ def _s3_pages(fs: Any, folder: str) -> Iterator[Page]:
 def _s3_together(fs: Any, folders: Folders) -> Iterator[Page]:
     """Small folders that follow each other: a request brings up to 1,000 files, of as many folders as they fill.
 
-    What is not whole is left to be listed by itself; so is everything where a store answers in an order of its own, as
-    those do that keep folders in folders.
+    What is not whole is left to be listed by itself: one folder that is large, or all that is left after two in a row;
+    so is everything where a store answers in an order of its own, as those do that keep folders in folders, or refuses
+    to begin after a name.
     """
     bucket, _, prefix = folders[0].rstrip("/").rpartition("/")[0].partition("/")
     prefix = f"{prefix}/" if prefix else ""
-    left = folders
+    left, was_poor = folders, False
     while left:
         after = left[0].partition("/")[2]
-        answer = fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, StartAfter=after)
-        whole, found = _whole_folders([*_s3_files(answer, bucket)], left, is_end=not answer.get("IsTruncated"))
-        left = left[whole:]
-        if whole < _WORTH and left:
-            yield [*found, *(_Entry(folder, 0, "") for folder in left)]
+        try:
+            answer = fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, StartAfter=after)
+        except OSError:  # where nothing can be listed, a listing of one folder says why
+            yield [_Entry(folder, 0, "") for folder in left]
             return
-        yield found
+        whole, found = _whole_folders([*_s3_files(answer, bucket)], left, is_end=not answer.get("IsTruncated"))
+        left, is_poor = left[whole:], whole < _WORTH
+        alone = (len(left) if was_poor else 1) if is_poor else 0
+        yield [*found, *(_Entry(folder, 0, "") for folder in left[:alone])]
+        left, was_poor = left[alone:], is_poor
 
 
 def _whole_folders(entries: Sequence[_Entry], folders: Folders, *, is_end: bool) -> tuple[int, Page]:
