@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
 from lapa import files
 from lapa.config.data import ExistingDataset, parts_of
-from lapa.config.load import dump_run
+from lapa.config.load import dump_run, load_run
 from lapa.config.run import RunConfig
-from lapa.errors import RESTART_EXIT_CODE
+from lapa.errors import RESTART_EXIT_CODE, ConfigError
 from lapa.stages.plan import (
     NotMadeYet,
     PlannedStage,
@@ -142,16 +140,22 @@ def _run_file(run: RunConfig, planned: PlannedStage) -> Path:
     whole = run_file(run)
     if planned.name != run.name:
         return whole.with_suffix("") / f"{planned.name}.yaml"
-    return whole.with_suffix("") / "judged.yaml" if _judges_beside(run, planned, whole) else whole
-
-
-def _judges_beside(run: RunConfig, planned: PlannedStage, whole: Path) -> bool:
-    """Whether another policy than that of the run's own file is judged: a look aside, and no other run."""
     policy = run.evaluate.policy if run.evaluate else None
-    if planned.stage != "evaluate" or policy is None or not whole.exists():
+    if planned.stage != "evaluate" or policy is None or not _is_of_other_policy(whole, policy):
+        return whole
+    # A look aside, and no other run. In a folder of its own: a baseline may be called anything.
+    return whole.with_suffix("") / "judged" / f"{files.digest(policy)[:10]}.yaml"
+
+
+def _is_of_other_policy(whole: Path, policy: str) -> bool:
+    """Whether the run's own file is there for another policy, or cannot be read: it is not written over then."""
+    if not whole.exists():
         return False
-    kept = yaml.safe_load(whole.read_text()).get("evaluate") or {}
-    return bool(kept.get("policy") != policy)
+    try:
+        kept = load_run(str(whole)).evaluate
+    except ConfigError:
+        return True
+    return kept is None or kept.policy != policy
 
 
 def _file_stem(run: RunConfig, planned: PlannedStage) -> str:

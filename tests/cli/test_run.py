@@ -216,6 +216,25 @@ def test_judging_another_policy_leaves_the_runs_own_file_as_it_was(tmp_path):
     assert load_run(str(started)) == judging and started != run_file_of(run)
 
 
+def test_every_policy_that_is_judged_has_a_file_of_its_own_beside_those_of_baselines(tmp_path):
+    settings = [f"work_url={tmp_path / 'work'}", "baselines={judged: {seed: 3}}"]
+    own = load_run("tabletop", settings)
+    judging = [load_run("tabletop", [*settings, f"evaluate.policy=lapa-policy/{version}"]) for version in (1, 2)]
+    baseline = next(item for item in plan(own) if item.name == "judged")
+    prepare(own, next(item for item in plan(own) if item.name == own.name), tmp_path / "log")
+    started = [command_of(own, baseline, nproc=1)[-1]]
+    started += [_judged_with(run) for run in judging]
+    assert len(set(started)) == 3
+    run_file_of(own).write_text("{")
+    assert _judged_with(judging[0]) == started[1], "what cannot be read is not written over"
+
+
+def _judged_with(run) -> str:
+    """The file by which stage `evaluate` of the run itself starts."""
+    planned = next(item for item in plan(run) if item.stage == "evaluate" and item.name == run.name)
+    return command_of(run, planned, nproc=1)[-1]
+
+
 def test_a_run_that_only_judges_has_its_file_where_others_have_theirs(tmp_path):
     judging = load_run("tabletop", [f"work_url={tmp_path / 'work'}", "baselines={}", "evaluate.policy=lapa-policy/1"])
     planned = next(item for item in plan(judging) if item.stage == "evaluate")
