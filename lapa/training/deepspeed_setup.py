@@ -48,6 +48,7 @@ def _without_mlflow() -> Iterator[None]:
     if "mlflow" in sys.modules:
         yield
         return
+    # No other thread imports MLflow meanwhile: rank 0's tracker has loaded it before, and other ranks have none.
     sys.modules["mlflow"] = None  # type: ignore[assignment]  # what Python takes for "cannot be imported"
     try:
         yield

@@ -17,6 +17,15 @@ from tests.distributed import rank_environment, run_ranks
 from tests.training.check_ranks import SETTINGS, STEPS
 from tests.training.toy import Losses, ToyModel, ToyTask, fit_config, held_out, read_losses, stream
 
+IMPORT = """
+import sys
+import torch
+from lapa.training.deepspeed_setup import import_deepspeed
+
+import_deepspeed(torch.device("cpu"))
+print(sorted({"mlflow", "torch._inductor"} & set(sys.modules)))
+"""
+
 HERE = Path(__file__).parent
 BETWEEN = [pytest.param(stage, marks=pytest.mark.slow) for stage in (1, 2)]
 """They part more than 0 does, and less than 3."""
@@ -72,3 +81,12 @@ def test_two_killed_ranks_resume_with_the_losses_of_an_uninterrupted_run(tmp_pat
     assert killed.returncode != 0
     run_ranks(HERE / "train_toy.py", [str(stage), str(cut), "7"])
     assert read_losses(cut / "losses-0.jsonl") == read_losses(whole / "losses-0.jsonl")
+
+
+@pytest.mark.slow
+def test_deepspeed_is_imported_without_mlflow_and_without_the_compiler(repository: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", IMPORT], cwd=repository, capture_output=True, text=True, check=False, timeout=600
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert ended.stdout.splitlines()[-1] == "[]"
