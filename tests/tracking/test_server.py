@@ -44,12 +44,10 @@ def test_a_server_that_dies_and_comes_back_has_the_whole_run(server: MlflowServe
     time.sleep(1.0)  # some of it is delivered, some may be under way
 
     server.kill()
-    began = time.monotonic()
     for step in range(50, 100):
         tracker.log_metrics({"loss": float(step)}, step)
     tracker.log_image(np.zeros((4, 4, 3), np.uint8), "while-away")
     tracker.log_params({"seed": 0})
-    assert time.monotonic() - began < 60, "logging never waits for the server: 52 times"
     time.sleep(1.0)
 
     server.start()

@@ -13,7 +13,7 @@ from lapa.config.run import TrackingConfig
 from lapa.errors import TrackingError
 from lapa.tracking.__main__ import deliver
 from lapa.tracking.delivery import Delivery
-from lapa.tracking.mlflow_client import artifact_url, open_client, tracking_uri
+from lapa.tracking.mlflow_client import RunWriter, artifact_url, open_client, tracking_uri
 from lapa.tracking.stage_log import StageLog, read_history
 from lapa.tracking.tracker import NullTracker, Tracker, open_tracker
 
@@ -114,6 +114,30 @@ def test_a_given_run_id_is_continued(work: Path) -> None:
     tracker.finish()
     assert tracker.run_id == submitted
     assert history(client, submitted, "loss") == [(1, 1.0)]
+
+
+def test_logging_never_waits_for_the_server(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, answers, waited_for = threading.Event(), threading.Event(), []
+    take = RunWriter.take
+
+    def late(writer: RunWriter, entries: Any) -> None:
+        asked.set()
+        if not answers.wait(GENEROUS_SECONDS):
+            waited_for.append(entries)
+        take(writer, entries)
+
+    tracker = start(work)  # which does wait for it, some time
+    monkeypatch.setattr(RunWriter, "take", late)
+    tracker.log_metrics({"loss": 0.0}, 0)
+    assert asked.wait(GENEROUS_SECONDS)
+    for step in range(1, 50):
+        tracker.log_metrics({"loss": float(step)}, step)
+    tracker.log_image(np.zeros((4, 4, 3), np.uint8), "meanwhile")
+    tracker.log_params({"seed": 0})
+    answers.set()  # not before all of them returned
+    tracker.finish("FINISHED")
+    assert not waited_for
+    assert history(client_of(work), tracker.run_id, "loss") == [(step, float(step)) for step in range(50)]
 
 
 def test_other_ranks_log_nothing(work: Path) -> None:
