@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from lapa.bench.grids import Grid
 from lapa.bench.methods import METHODS
 from lapa.bench.results import BenchTable, Comparison
+from lapa.bench.table import OURS
 from lapa.bench.targets import SIGNIFICANT
 from lapa.bench.words import difference_words, p_words, percent_words, record_words
 
-OURS = "lapa"
 OTHERS = ("scratch", "action-vla", "vpt")
 """The floor, what latent actions stand in for, and the other way to use videos."""
 
