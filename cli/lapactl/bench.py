@@ -25,6 +25,12 @@ def tabletop(
     methods: Annotated[
         list[str], typer.Option("--method", help="One row of the table, e.g. lapa; repeatable, default all.")
     ] = [],  # noqa: B006
+    is_ablated: Annotated[
+        bool,
+        typer.Option(
+            "--ablations", help="lapa with one setting changed, in-domain: a row each, in files of their own."
+        ),
+    ] = False,
     seeds: Annotated[int | None, typer.Option("--seeds", min=1, help="How many; the size's own by default.")] = None,
     size: Annotated[str, typer.Option("--size", help="tiny: plumbing; small: two cores; full: a GPU.")] = "small",
     jobs: JobsOption = None,
@@ -53,7 +59,7 @@ def tabletop(
     request = Request(
         settings=settings, methods=methods, seeds=seeds, size=size, jobs=jobs, is_validation=is_validation,
         overrides=overrides, work=work, results=results, is_tracked=is_tracked, is_table_only=is_table_only,
-        is_dry=is_dry,
+        is_ablated=is_ablated, is_dry=is_dry,
     )  # fmt: skip
     run_tabletop(request, output)
 

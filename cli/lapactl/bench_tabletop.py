@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lapa.bench.ablations import ABLATIONS, WHERE
 from lapa.bench.collect import collect
 from lapa.bench.jobs import Arm
 from lapa.bench.markdown import as_markdown
-from lapa.bench.methods import METHODS
+from lapa.bench.methods import ABLATED, STUDIED
 from lapa.bench.page import as_page
 from lapa.bench.provenance import provenance_of
 from lapa.bench.results import EVERYTHING, BenchTable
@@ -37,6 +38,7 @@ class Request:
     results: str | None
     is_tracked: bool
     is_table_only: bool
+    is_ablated: bool
     is_dry: bool
 
 
@@ -52,18 +54,23 @@ def run_tabletop(request: Request, output: OutputFormat) -> None:
     if not request.is_table_only:
         failures = make_jobs(arms, work_url=study.work_url, slots=request.jobs, out=out)
     table = table_of(study, arms, failures, command=repeatable_command(request))
-    where = write_table(table, Path(request.results or f"{study.work_url}/results"), name=file_name(study))
+    where = write_table(table, Path(request.results or f"{study.work_url}/results"), name=file_name(request))
     tell(out, table, where)
     if failures:
         raise StageFailed(f"{len(failures)} of {len(arms)} arms failed; they are named above", StageFailed.exit_code)
 
 
 def study_of(request: Request) -> Study:
-    """Defaults filled in. Raises ConfigError for names that do not exist."""
+    """Defaults filled in; ablations come beside what is named. Raises ConfigError for names that do not exist."""
+    settings, methods = (WHERE,) if request.is_ablated else tuple(SETTINGS), STUDIED
+    if request.is_ablated:
+        methods = (*request.methods, *(method.name for method in ABLATIONS)) if request.methods else ABLATED
+    elif request.methods:
+        methods = tuple(request.methods)
     return Study(
         size=request.size,
-        settings=tuple(dict.fromkeys(request.settings)) or tuple(SETTINGS),
-        methods=tuple(dict.fromkeys(request.methods)) or tuple(METHODS),
+        settings=tuple(dict.fromkeys(request.settings)) or settings,
+        methods=tuple(dict.fromkeys(methods)),
         seeds=request.seeds or size_named(request.size).seeds,
         work_url=request.work or "work/bench",
         is_validation=request.is_validation,
@@ -77,9 +84,10 @@ def table_of(study: Study, arms: Sequence[Arm], failures: dict[str, str], *, com
     return build_table(study, results, failures=failures, provenance=provenance_of(results, command=command))
 
 
-def file_name(study: Study) -> str:
-    """`tabletop-small`, `tabletop-small-validation`."""
-    return f"tabletop-{study.size}" + ("-validation" if study.is_validation else "")
+def file_name(request: Request) -> str:
+    """`tabletop-small`, `tabletop-small-ablations`, `tabletop-small-validation`."""
+    parts = ["tabletop", request.size, *["ablations"] * request.is_ablated, *["validation"] * request.is_validation]
+    return "-".join(parts)
 
 
 def write_table(table: BenchTable, folder: Path, *, name: str) -> dict[str, str]:
@@ -120,6 +128,7 @@ def repeatable_command(request: Request) -> str:
     words = ["lapactl", "bench", "tabletop", "--size", request.size]
     words += [word for name in request.settings for word in ("--setting", name)]
     words += [word for name in request.methods for word in ("--method", name)]
+    words += ["--ablations"] if request.is_ablated else []
     words += ["--seeds", str(request.seeds)] if request.seeds else []
     words += ["--validation"] if request.is_validation else []
     words += [word for override in request.overrides for word in ("--set", override)]

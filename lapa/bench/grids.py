@@ -59,7 +59,7 @@ def distractor_grid(table: BenchTable) -> Grid:
         calm, distracted = table.cell("in-domain", method), table.cell("distractors", method)
         if distracted is not None:
             change = f"{100 * (distracted.rate - calm.rate):+.1f}" if calm else NOTHING
-            rows.append([method, _rate(calm), _rate(distracted), change])
+            rows.append([method, rate_words(calm), rate_words(distracted), change])
     return Grid(header=["method", "in-domain", "distractors", "change, points"], rows=rows)
 
 
@@ -113,7 +113,7 @@ def _rates(table: BenchTable, setting: str, methods: Sequence[str]) -> Grid:
     rows = []
     for method in methods:
         cells = [table.cell(setting, method, split) for split in splits]
-        rows.append([method, _seeds(cells[0]), *[_rate(cell) for cell in cells]])
+        rows.append([method, _seeds(cells[0]), *[rate_words(cell) for cell in cells]])
     counts = [cell for split in splits if (cell := table.cell(setting, methods[0], split))]
     note = ", ".join(f"{cell.split} {cell.episodes}" for cell in counts)
     return Grid(header=["method", "each seed", *splits], rows=rows, note=note)
@@ -156,7 +156,8 @@ def _pairs(table: BenchTable, setting: str) -> Grid:
     return Grid(header=["same initial states", "win/tie/loss", "difference, points ± s.e.", "p"], rows=rows)
 
 
-def _rate(cell: Cell | None) -> str:
+def rate_words(cell: Cell | None) -> str:
+    """`50.0 [44.3, 55.7]`, or a dash."""
     if cell is None:
         return NOTHING
     return f"{percent_words(cell.rate)} [{percent_words(cell.low)}, {percent_words(cell.high)}]"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from lapa.bench.ablation_grid import ablation_grid
 from lapa.bench.answers import answer_grid, unfinished
 from lapa.bench.grids import Grid, code_grid, distractor_grid, facts, setting_parts, time_grid
 from lapa.bench.results import BenchTable
@@ -9,7 +10,8 @@ from lapa.bench.results import BenchTable
 
 def as_markdown(table: BenchTable) -> str:
     """One document; its sections come in the order of the questions a reader asks."""
-    parts = [_head(table), _failures(table), _answers(table), _methods(table), _targets(table), *_settings(table)]
+    parts = [_head(table), _failures(table), _answers(table), _ablations(table), _methods(table)]
+    parts += [_targets(table), *_settings(table)]
     distractors, codes = distractor_grid(table), code_grid(table)
     if distractors.rows:
         parts.append("## What distractors cost\n\n" + grid_as_table(distractors))
@@ -41,6 +43,11 @@ def _head(table: BenchTable) -> str:
 def _answers(table: BenchTable) -> str:
     grid = answer_grid(table)
     return f"## Does LAPA win?\n\n{grid_as_table(grid)}\n\n{grid.note}" if grid.rows else ""
+
+
+def _ablations(table: BenchTable) -> str:
+    grid = ablation_grid(table)
+    return f"## Ablations\n\n{grid_as_table(grid)}\n\n{grid.note}" if grid.rows else ""
 
 
 def _methods(table: BenchTable) -> str:

@@ -1,9 +1,9 @@
 """The methods of the study, as settings that differ: same backbone, data order, steps and finetuning data for all."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from lapa.bench.ablations import ABLATIONS
+from lapa.bench.method import Method
 from lapa.bench.settings import Setting
 from lapa.bench.sizes import StudySize
 from lapa.config.models import tabletop_paper_model
@@ -12,31 +12,12 @@ from lapa.config.stages import StageName
 from lapa.config.vla import BinnedHead
 from lapa.errors import ConfigError
 
-Role = Literal["method", "control", "floor"]
-ALL_SETTINGS = ("in-domain", "cross-task", "cross-environment", "distractors")
 SCRATCH_RATE = 3e-3
 HEAD = BinnedHead(bins=16, decode="mean")
 
-_CODES: tuple[StageName, ...] = ("ingest", "laq", "label", "pretrain", "finetune", "evaluate")
 _ACTIONS: tuple[StageName, ...] = ("ingest", "pretrain", "finetune", "evaluate")
 _SCRATCH: tuple[StageName, ...] = ("ingest", "finetune", "evaluate")
 _LAQ_ONLY: tuple[StageName, ...] = ("ingest", "laq")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Method:
-    """One row of the study."""
-
-    name: str
-    says: str
-    """What it learns from, in one sentence."""
-    stages: tuple[StageName, ...] = _CODES
-    changes: Callable[[StudySize, Setting, RunConfig], dict[str, Any]] = lambda size, setting, base: {}
-    finetune_rate: float | None = None
-    """Learning rate of finetuning where it is not the setting's; chosen on validation tables."""
-    role: Role = "method"
-    settings: tuple[str, ...] = ALL_SETTINGS
-    """Where it is tried."""
 
 
 def _scratch(size: StudySize, setting: Setting, base: RunConfig) -> dict[str, Any]:
@@ -99,6 +80,7 @@ METHODS = {
             name="lapa-supervised",
             says="the same, and the recorded actions of 2 % of the videos",
             changes=lambda size, setting, base: {"laq.supervision": {"share": 0.02}},
+            varies="laq.supervision.share",
         ),
         Method(
             name="lapa-augmented",
@@ -135,8 +117,13 @@ METHODS = {
             role="floor",
             settings=("in-domain", "distractors"),
         ),
+        *ABLATIONS,
     )
 }
+STUDIED = tuple(name for name, method in METHODS.items() if method.role != "ablation")
+"""The rows of a study that names none."""
+ABLATED = ("scratch", "lapa", "lapa-supervised", "floor", *(method.name for method in ABLATIONS))
+"""The rows of a study of ablations: each of one setting, beside what they are measured by."""
 
 
 def method_named(name: str) -> Method:

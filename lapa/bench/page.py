@@ -5,6 +5,7 @@ from importlib.resources import files as package_files
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from lapa.bench.ablation_grid import ablation_grid
 from lapa.bench.answers import answer_grid, unfinished
 from lapa.bench.grids import code_grid, distractor_grid, facts, setting_parts, time_grid
 from lapa.bench.picture import draw_setting
@@ -19,6 +20,7 @@ def as_page(table: BenchTable) -> str:
         table=table,
         unfinished=unfinished(table),
         answers=answer_grid(table),
+        ablations=ablation_grid(table),
         style=Markup(_resource("page.css")),
         pictures=[(setting, picture) for setting, picture in drawn if picture],
         parts=list(setting_parts(table)),

@@ -97,7 +97,7 @@ def _spoken(table: BenchTable, setting: str, methods: list[str]) -> str:
 def _family(method: str) -> str:
     if METHODS[method].role == "control":
         return "control"
-    return "lapa" if method.startswith("lapa") else "baseline"
+    return "lapa" if method.startswith("lapa") or METHODS[method].varies else "baseline"
 
 
 def _x(rate: float) -> float:

@@ -104,6 +104,18 @@ class Codes(_Record):
     """Of the videos' true motion, from the labels by a linear probe, on pairs that the probe was not fitted on."""
 
 
+class Variation(_Record):
+    """A row that differs from `lapa` in one setting."""
+
+    method: str
+    role: str
+    key: str
+    """As `--set` names it."""
+    value: str
+    ours: str
+    """What `lapa` has instead."""
+
+
 class Target(_Record):
     """Something that the study is meant to show."""
 
@@ -176,6 +188,7 @@ class BenchTable(_Record):
     comparisons: tuple[Comparison, ...]
     gains: tuple[Gain, ...]
     codes: tuple[Codes, ...]
+    variations: tuple[Variation, ...] = ()
     targets: tuple[Target, ...]
     failures: tuple[Failure, ...]
     arms: tuple[ArmRecord, ...]

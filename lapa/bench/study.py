@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lapa.bench.jobs import Arm
-from lapa.bench.methods import METHODS, Method, method_named
+from lapa.bench.method import Method
+from lapa.bench.methods import STUDIED, method_named
 from lapa.bench.settings import SETTINGS, Setting, setting_named
 from lapa.bench.sizes import StudySize, size_named
 from lapa.config.load import changed
@@ -27,7 +28,7 @@ class Study:
 
     size: str = "small"
     settings: tuple[str, ...] = tuple(SETTINGS)
-    methods: tuple[str, ...] = tuple(METHODS)
+    methods: tuple[str, ...] = STUDIED
     seeds: int
     work_url: str = "work/bench"
     is_validation: bool = False

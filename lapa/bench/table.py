@@ -26,6 +26,7 @@ from lapa.bench.results import (
 from lapa.bench.settings import SETTINGS
 from lapa.bench.study import Study
 from lapa.bench.targets import targets_of
+from lapa.bench.variations import variations_of
 from lapa.config.stages import STAGES
 from lapa.config.tabletop import SPLITS
 from lapa.envs.statistics import compare_paired, gain_share, wilson_interval
@@ -60,6 +61,7 @@ def build_table(
         comparisons=comparisons,
         gains=gains,
         codes=tuple(_codes(results)),
+        variations=tuple(variations_of(results)),
         targets=tuple(targets_of(cells, comparisons, gains)),
         failures=tuple(_failures(results, failures)),
         arms=tuple(_arms(results)),
@@ -170,9 +172,7 @@ def _of_split(episodes: Sequence[Episode], split: str) -> list[Episode]:
 def _codes(results: Sequence[ArmResult]) -> Iterator[Codes]:
     """One record per latent-action model: settings with the same videos share it."""
     floors = {
-        (result.stages["ingest"].outputs["videos"].digest, result.arm.seed): result.stages["laq"].metrics.get(
-            "relative_error"
-        )
+        _floor_key(result): result.stages["laq"].metrics.get("relative_error")
         for result in results
         if METHODS[result.arm.method].role == "floor" and "laq" in result.stages
     }
@@ -185,16 +185,21 @@ def _codes(results: Sequence[ArmResult]) -> Iterator[Codes]:
         numbers = {
             name: laq.metrics.get(name) for name in ("perplexity", "joint_perplexity", "dead_share", "relative_error")
         }
-        videos = result.stages["ingest"].outputs["videos"].digest
         has_codes = numbers["perplexity"] is not None
         yield Codes(
             videos=result.arm.setting,
             method=result.arm.method,
             seed=result.arm.seed,
-            floor=floors.get((videos, result.arm.seed)) if has_codes else None,
+            floor=floors.get(_floor_key(result)) if has_codes else None,
             r2=result.r2,
             **numbers,
         )
+
+
+def _floor_key(result: ArmResult) -> tuple[str, float, int]:
+    """Errors of the same seed's models, over the same videos and window, can be laid side by side."""
+    arm = result.arm
+    return result.stages["ingest"].outputs["videos"].digest, arm.run.laq.window_seconds, arm.seed
 
 
 def _failures(results: Sequence[ArmResult], failures: Mapping[str, str]) -> Iterator[Failure]:

@@ -1,11 +1,15 @@
 """The study as data: what arms share, what tells them apart, and what they must never see."""
 
+from ast import literal_eval
+from collections.abc import Iterator
 from itertools import combinations
+from typing import Any
 
 import pytest
 
+from lapa.bench.ablations import ABLATIONS, WHERE
 from lapa.bench.jobs import Arm
-from lapa.bench.methods import METHODS
+from lapa.bench.methods import ABLATED, METHODS, STUDIED
 from lapa.bench.sizes import SIZES
 from lapa.bench.study import Study, arms_of
 from lapa.config.load import dump_run, load_run
@@ -107,7 +111,7 @@ def test_a_head_is_kept_where_actions_mean_the_same(arms):
 
 @pytest.mark.parametrize("size", list(SIZES))
 def test_every_arm_of_every_size_is_a_run_that_its_yaml_gives_again(size: str, tmp_path):
-    for arm in arms_of(Study(size=size, seeds=1)):
+    for arm in arms_of(Study(size=size, seeds=1, methods=tuple(METHODS))):
         path = tmp_path / "run.yaml"
         path.write_text(dump_run(arm.run))
         assert load_run(str(path)) == arm.run
@@ -158,3 +162,56 @@ def test_names_that_do_not_exist_are_refused_with_those_that_do(study: Study, sa
 
 def test_every_method_says_what_it_learns_from():
     assert all(method.says for method in METHODS.values())
+
+
+@pytest.fixture(scope="module")
+def ablated() -> dict[str, Arm]:
+    return {arm.method: arm for arm in arms_of(Study(size="small", seeds=1, settings=(WHERE,), methods=ABLATED))}
+
+
+def leaves(settings: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of plain settings by its place, as `--set` names it."""
+    if isinstance(settings, dict):
+        for key, value in settings.items():
+            yield from leaves(value, f"{place}.{key}" if place else key)
+    else:
+        yield place, settings
+
+
+VARIED = [name for name, method in METHODS.items() if method.varies]
+
+
+@pytest.mark.parametrize("name", VARIED)
+def test_an_ablation_differs_from_lapa_in_the_one_setting_it_names(arms, ablated, name: str):
+    method, ours = METHODS[name], arms["in-domain", "lapa", 0]
+    found, base = (set(map(repr, leaves(arm.run.model_dump(mode="json")))) for arm in (ablated[name], ours))
+    changed = {literal_eval(item)[0] for item in found ^ base} - {"name"}
+    alarm = {"laq.health.on_collapse"}  # says whether a collapse stops the run, not how it trains
+    choice = method.varies.removesuffix(".kind").removesuffix(".share")  # with another kind come its other settings
+    assert method.varies in changed or choice in changed
+    assert all(key == choice or key.startswith(f"{choice}.") for key in changed - alarm)
+    assert ablated[name].stages == ours.stages
+
+
+def test_ablations_share_backbone_order_steps_demonstrations_and_tests_with_lapa(arms, ablated):
+    ours = arms["in-domain", "lapa", 0].run
+    for method in ABLATIONS:
+        run = ablated[method.name].run
+        assert (run.seed, run.videos, run.robot, run.pretrain, run.evaluate) == (
+            ours.seed, ours.videos, ours.robot, ours.pretrain, ours.evaluate,
+        )  # fmt: skip
+        assert (run.laq.fit, run.laq.stream) == (ours.laq.fit, ours.laq.stream)
+        assert (run.finetune.fit, run.finetune.head) == (ours.finetune.fit, ours.finetune.head)
+
+
+def test_an_ablation_of_finetuning_learns_the_codes_of_lapa(arms, ablated):
+    ours = arms["in-domain", "lapa", 0].run
+    shared = [name for name in VARIED if static_key(ablated[name].run, "laq") == static_key(ours, "laq")]
+    assert shared == ["latent-loss"]
+
+
+def test_ablations_are_no_part_of_a_study_unless_asked_for(arms):
+    assert {arm.method for arm in arms.values()} == set(STUDIED)
+    assert not set(STUDIED) & {method.name for method in ABLATIONS}
+    asked = arms_of(Study(size="small", seeds=1, methods=("lapa", "fsq")))
+    assert [arm.setting for arm in asked if arm.method == "fsq"] == ["in-domain"]

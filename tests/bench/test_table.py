@@ -3,10 +3,12 @@
 import functools
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
+from lapa.bench.ablation_grid import ablation_grid
 from lapa.bench.answers import answer_grid, unfinished, verdict
 from lapa.bench.collect import ArmResult
 from lapa.bench.costs import StageCost
@@ -150,6 +152,49 @@ def test_shared_stages_are_paid_once(build: Build):
     times = {item.stage: item for item in build().times}
     assert times["laq"].made == 6  # vpt's stand-ins share a folder too; three methods, two seeds
     assert times["laq"].cpu_seconds == 60
+
+
+ABLATED = Study(size="tiny", seeds=2, settings=("in-domain",), methods=("lapa", "floor", "window-long", "latent-loss"))
+
+
+@pytest.fixture(scope="module")
+def ablated() -> BenchTable:
+    """Half of the long window's episodes succeed; `latent-loss` has the latent-action model of `lapa`."""
+    results = []
+    for arm in arms_of(ABLATED):
+        made = result(arm)
+        if arm.method == "latent-loss":
+            shared = next(item for item in results if (item.arm.method, item.arm.seed) == ("lapa", arm.seed))
+            made = replace(made, stages={**made.stages, "laq": shared.stages["laq"]})
+        if arm.method == "window-long":
+            made = replace(made, episodes=episodes(5, arm.seed), r2=0.7)
+        results.append(made)
+    return build_table(ABLATED, results, failures={}, provenance=PROVENANCE)
+
+
+def test_an_ablation_stands_beside_lapa_with_its_setting_its_pairs_and_its_codes(ablated: BenchTable):
+    grid = ablation_grid(ablated)
+    rows = {row[0]: row[1:] for row in grid.rows}
+    assert list(rows) == ["lapa", "window-long", "latent-loss"]
+    assert rows["lapa"][3] == "70.0 [65.8, 73.9]"
+    assert rows["window-long"] == [
+        "laq.window_seconds", "0.6", "0.3", "50.0 [45.5, 54.5]", "-20.0 ± 1.8", "0/384/96", "< 0.0001",
+        "0.70", "0.40", "6.00", "–",
+    ]  # fmt: skip
+    assert rows["latent-loss"][-4:] == rows["lapa"][-4:] == ["0.80", "0.40", "6.00", "–"], "one latent-action model"
+    assert "withheld from the decoder the error is 0.60" in grid.note
+    for text in (as_markdown(ablated), as_page(ablated)):
+        assert "Ablations" in text and "0/384/96" in text
+
+
+def test_a_floor_stands_beside_errors_over_its_own_window_alone(ablated: BenchTable):
+    floors = {item.method: item.floor for item in ablated.codes if item.seed == 0}
+    assert floors == {"lapa": 0.6, "window-long": None}
+
+
+def test_a_study_without_ablations_shows_none(build: Build):
+    assert not ablation_grid(build()).rows
+    assert "Ablations" not in as_markdown(build()) + as_page(build())
 
 
 def test_a_failed_arm_is_named_and_the_others_are_there(build: Build):

@@ -19,6 +19,16 @@ def test_a_dry_run_counts_shared_stages_once_and_starts_nothing(lapactl_json, tm
     assert not (tmp_path / "work").exists()
 
 
+def test_ablations_come_beside_lapa_in_domain_and_are_no_part_of_the_study_itself(lapactl_json):
+    words = ("bench", "tabletop", "--size", "tiny", "--dry-run")
+    asked = [run["name"] for run in lapactl_json(*words, "--ablations")["runs"]]
+    assert {"in-domain.lapa.0", "in-domain.scratch.0", "in-domain.fsq.0", "in-domain.latent-loss.0"} < set(asked)
+    assert all(name.startswith("in-domain.") for name in asked)
+    some = [run["name"] for run in lapactl_json(*words, "--ablations", "--method", "lapa")["runs"]]
+    assert "in-domain.lapa.0" in some and "in-domain.scratch.0" not in some
+    assert not [run for run in lapactl_json(*words)["runs"] if ".fsq." in run["name"]]
+
+
 def test_stages_are_not_tracked_unless_asked(lapactl_json):
     words = ("bench", "tabletop", "--size", "tiny", "--method", "scratch", "--setting", "in-domain", "--dry-run")
     assert [run["tracking"]["enabled"] for run in lapactl_json(*words)["runs"]] == [False]
