@@ -1,12 +1,23 @@
 """`lapactl export`: a finetuned policy as one verified bundle, registered."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lapactl.options import OutputOption, WorkOption
 from lapactl.output import Output, OutputFormat
-from lapactl.registry import DEFAULT_CONFIG, ConfigOption, TrackingOption, open_records, open_registry
+from lapactl.registry import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    TrackingOption,
+    open_records,
+    open_registry,
+    registry_run,
+    say_candidate,
+)
+
+if TYPE_CHECKING:
+    from lapa.promotion.bundles import FoundPolicy
 
 
 def register(app: typer.Typer) -> None:
@@ -36,24 +47,42 @@ def export(
 
     The weights go straight to URL; MLflow gets the manifest, the lineage and the evaluations
     that lie beside the run. A version is registered only after every file was read back.
-    Repeat the command after a failure: it goes on.
+    Repeat the command after a failure: it goes on. Where `candidate` leaves another version
+    for this one, both are named.
     """
     from lapa.promotion.bundles import export as copy_bundle
     from lapa.promotion.bundles import find_policy
     from lapa.promotion.bundles import register as register_bundle
 
     out = Output(output)
-    found = find_policy(source)
+    found = find_policy(source, work_url=registry_run(config, work, tracking).work_url)
     exported = copy_bundle(found, url, progress=out.say)
-    done = {"url": exported.url, "digest": exported.digest, "files": exported.files, "bytes": exported.bytes}
+    told = {"source": found.folder, "run": found.run, "stage": found.stage}
+    done = {**told, "url": exported.url, "digest": exported.digest, "files": exported.files, "bytes": exported.bytes}
     if not exported.has_recorded:
         out.warn("it carries no recorded observations to replay where it is served; a policy finetuned anew does")
     if not is_registered:
         out.record(done)
         return
     registry, records = open_registry(config, work, tracking), open_records(config, work, tracking)
-    version = register_bundle(registry, records, found, exported, name=name, candidate=is_candidate)
-    out.record({"model": version.name, "version": version.version, "aliases": list(version.aliases), **done})
+    made = register_bundle(registry, records, found, exported, name=name, candidate=is_candidate)
+    version = made.version
+    out.record(
+        {
+            "model": version.name,
+            "version": version.version,
+            "aliases": list(version.aliases),
+            "candidate_before": made.candidate_before,
+            **done,
+        }
+    )
+    out.say(f"exported {_words(found)} as {version.name}/{version.version}")
+    if is_candidate:
+        say_candidate(out, version, made.candidate_before)
     if not found.evaluations:
         out.warn("no closed-loop evaluation lies beside it, so the success gates will refuse it: evaluate it first")
     out.hint(f"judge it with `lapactl promote {version.name}/{version.version} --to production`")
+
+
+def _words(found: "FoundPolicy") -> str:
+    return f"{found.folder} (stage {found.stage} of run '{found.run}')" if found.run else found.folder

@@ -14,6 +14,7 @@ from lapactl.registry import (
     open_records,
     open_registry,
     person,
+    say_candidate,
 )
 
 if TYPE_CHECKING:
@@ -99,12 +100,14 @@ def promote(
 
 
 def _propose(out: Output, registry: "Registry", model: str) -> None:
-    from lapa.promotion.promote import set_candidate
+    from lapa.promotion.bundles import set_candidate
     from lapa.tracking.references import resolve
 
     version = resolve(registry, model)
-    set_candidate(registry, version)
-    out.record({"model": version.name, "version": version.version, "alias": "candidate", "digest": version.digest})
+    before = set_candidate(registry, version)
+    named = {"model": version.name, "version": version.version, "alias": "candidate", "candidate_before": before}
+    out.record({**named, "digest": version.digest})
+    say_candidate(out, version, before)
 
 
 def _show(out: Output, judged: "Attempt") -> None:

@@ -11,7 +11,8 @@ from lapactl.run import DEFAULT_RUN
 if TYPE_CHECKING:
     from lapa.config.run import RunConfig
     from lapa.tracking.records import Records
-    from lapa.tracking.registry import Registry
+    from lapa.tracking.registry import ModelVersion, Registry
+    from lapactl.output import Output
 
 WAIT_SECONDS = 10.0
 """A command gives up on a registry that is away sooner than a stage does."""
@@ -50,6 +51,17 @@ def open_records(config: str, work: str | None, tracking: str | None) -> "Record
 
     run = registry_run(config, work, tracking)
     return Records.open(run.tracking, store=run.work_url)
+
+
+def say_candidate(out: "Output", version: "ModelVersion", before: int | None) -> None:
+    """Which version the alias `candidate` left for this one; a step back is no silent one."""
+    if before is None or before == version.version:
+        return
+    moved = f"candidate: version {before} -> {version.version}"
+    if before < version.version:
+        out.say(moved)
+        return
+    out.warn(f"{moved}, which is older. Take it back with `lapactl promote {version.name}/{before} --to candidate`")
 
 
 def person() -> str:

@@ -9,6 +9,7 @@ import fsspec
 
 from lapa import files
 from lapa.config.load import load_run
+from lapa.config.run import RunConfig
 from lapa.errors import ConfigError, PolicyError
 from lapa.policy.manifest import (
     BLOCK_BYTES,
@@ -21,8 +22,9 @@ from lapa.policy.manifest import (
     read_manifest,
     verify_bundle,
 )
-from lapa.stages.plan import stage_folder
-from lapa.stages.results import Artifact, StageResult, read_result
+from lapa.promotion.sources import suggest_policies
+from lapa.stages.plan import NotMadeYet, stage_folder
+from lapa.stages.results import RESULT_FILE, Artifact, StageResult, read_result
 from lapa.tracking.evidence import OUTCOMES_FILE, evaluation_of, evaluation_tags
 from lapa.tracking.ledger import CANDIDATE
 from lapa.tracking.records import Records
@@ -48,6 +50,20 @@ class FoundPolicy:
     def inputs(self) -> dict[str, Artifact]:
         return dict(self.result.inputs) if self.result is not None else {}
 
+    @property
+    def folder(self) -> str:
+        """Of the stage that made it, where it lies now; of a bundle that lies alone, its own."""
+        return self.url.rpartition("/")[0] if self.result is not None else self.url
+
+    @property
+    def run(self) -> str | None:
+        """The run or baseline that made it."""
+        return self.result.name if self.result is not None else None
+
+    @property
+    def stage(self) -> str | None:
+        return self.result.stage if self.result is not None else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
@@ -61,20 +77,32 @@ class Exported:
     """Whether observations travel in it, which whoever serves it replays."""
 
 
-def find_policy(source: str) -> FoundPolicy:
-    """A bundle's folder, a finetune stage's folder, a preset or a run's YAML file. PolicyError where there is none."""
+@dataclass(frozen=True, kw_only=True)
+class Registered:
+    """A bundle's version, and the one that it replaced as the candidate."""
+
+    version: ModelVersion
+    candidate_before: int | None
+    """The version that was the candidate until now; None where none was, or the alias was left alone."""
+
+
+def find_policy(source: str, *, work_url: str | None = None) -> FoundPolicy:
+    """A bundle's folder, a finetune stage's folder, a preset or a run's YAML file.
+
+    ConfigError for what is none of these, with what there is in the run's work folder; NotMadeYet for a run that has
+    not been finetuned.
+    """
     if files.exists(files.join(source, MANIFEST_FILE)):
         return _found(source.rstrip("/"), _result_of(source))
-    if files.exists(files.join(source, "result.json")):
-        return _of_stage(source)
+    if files.exists(files.join(source, RESULT_FILE)):
+        return _of_stage(source, work_url)
     try:
         run = load_run(source)
     except ConfigError as error:
-        raise PolicyError(
-            f"{source} is neither a policy bundle ({MANIFEST_FILE}) nor a finished finetune folder (result.json), "
-            f"and as a run: {error}"
-        ) from error
-    return _of_stage(stage_folder(run, "finetune"))
+        if source.endswith((".yaml", ".yml")):
+            raise
+        raise ConfigError(f"{_no_policy(source, error)}\n{suggest_policies(source, work_url)}") from error
+    return _of_run(run)
 
 
 def export(found: FoundPolicy, url: str, *, progress: Progress = lambda name: None) -> Exported:
@@ -105,7 +133,7 @@ def export(found: FoundPolicy, url: str, *, progress: Progress = lambda name: No
 
 def register(
     registry: Registry, records: Records, found: FoundPolicy, exported: Exported, *, name: str, candidate: bool = True
-) -> ModelVersion:
+) -> Registered:
     """Register an exported bundle with its lineage, its evaluations and its manifest; the same digest again is the
     same version, at its new address. Call it with what `export` returned: the files have been read back."""
     run_id = str(found.result.tracking.get("run_id") or "") if found.result is not None else ""
@@ -125,9 +153,16 @@ def register(
     )
     placed = {URL_TAG: exported.url, "lapa.export": record.run_id, "lapa.bytes": str(exported.bytes)}
     registry.set_tags(name, version.version, {**found.evaluations, **placed})
-    if candidate:
-        registry.set_alias(name, CANDIDATE, version.version)
-    return registry.get(name, version.version)
+    before = set_candidate(registry, version) if candidate else None
+    return Registered(version=registry.get(name, version.version), candidate_before=before)
+
+
+def set_candidate(registry: Registry, version: ModelVersion) -> int | None:
+    """Propose a version, and say which one was the candidate before; no gate is asked, for nothing is deployed from
+    this alias."""
+    before = registry.aliases(version.name).get(CANDIDATE)
+    registry.set_alias(version.name, CANDIDATE, version.version)
+    return before
 
 
 PAPERS = (MANIFEST_FILE, POLICY_FILE)
@@ -140,12 +175,32 @@ def bundle_size(url: str, name: str) -> int | None:
     return files.list_sizes(folder).get(last)
 
 
-def _of_stage(folder: str) -> FoundPolicy:
+def _no_policy(source: str, error: ConfigError) -> str:
+    if files.exists(source):
+        what = f"is neither a policy bundle ({MANIFEST_FILE}) nor a finished finetune folder ({RESULT_FILE})"
+        return f"{source} {what}, and as a run: {error}"
+    return f"there is no folder {source}." if "/" in source else f"there is no folder {source}, and as a run: {error}"
+
+
+def _of_stage(folder: str, work_url: str | None) -> FoundPolicy:
     result = read_result(folder)
     if result is None or "policy" not in result.outputs:
-        what = "holds no result.json" if result is None else f"is of stage {result.stage}"
-        raise PolicyError(f"{folder} {what}. Name a finished finetune folder, or run `lapactl run` first.")
+        what = f"holds no {RESULT_FILE}" if result is None else f"is of stage {result.stage}"
+        raise ConfigError(f"{folder} {what}, and no policy.\n{suggest_policies(folder, work_url)}")
     # Where it lies now: a work folder may have been moved since its result was written.
+    return _found(files.join(folder, "policy"), result)
+
+
+def _of_run(run: RunConfig) -> FoundPolicy:
+    if run.finetune is None:
+        raise ConfigError(f"the run '{run.name}' makes no policy: its finetune is null. Export one that has that stage")
+    folder = stage_folder(run, "finetune")
+    result = read_result(folder)
+    if result is None:
+        raise NotMadeYet(
+            f"stage 'finetune' of run '{run.name}' has not finished: {folder} holds no {RESULT_FILE}. Run it first: "
+            "lapactl run finetune"
+        )
     return _found(files.join(folder, "policy"), result)
 
 

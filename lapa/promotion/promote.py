@@ -16,7 +16,7 @@ from lapa.promotion.gates import judge
 from lapa.promotion.page import headline, report_page
 from lapa.promotion.verdicts import Approval, PromotionReport
 from lapa.tracking import ledger
-from lapa.tracking.ledger import CANDIDATE, PREVIOUS, PRODUCTION, Decision
+from lapa.tracking.ledger import PREVIOUS, PRODUCTION, Decision
 from lapa.tracking.records import Record, Records
 from lapa.tracking.references import resolve
 from lapa.tracking.registry import ModelVersion, Registry
@@ -54,7 +54,7 @@ class Case:
 
 def open_case(registry: Registry, reference: str) -> Case:
     """The version that a reference means (`@candidate` by default) and what it would replace. Finishes an earlier
-    promotion that was interrupted. TrackingError where there is no such version."""
+    promotion that was interrupted. NotRegistered where there is no such version."""
     version = resolve(registry, reference)
     base = ledger.head_of(ledger.settle(registry, version.name))
     number = registry.aliases(version.name).get(PRODUCTION)
@@ -126,18 +126,13 @@ def carry_out(registry: Registry, attempt: Attempt) -> None:
     ledger.apply(registry, report.model)
 
 
-def set_candidate(registry: Registry, version: ModelVersion) -> None:
-    """Propose a version; no gate is asked, for nothing is deployed from this alias."""
-    registry.set_alias(version.name, CANDIDATE, version.version)
-
-
 def restore_previous(registry: Registry, name: str, *, who: str, reason: str) -> Decision:
     """Take the last promotion back: `previous` becomes `production`, and the other way round. No gate is asked: it was
-    in production before. TrackingError when there is no previous version, PromotionConflict when somebody promotes."""
+    in production before. NotRegistered when there is no previous version, PromotionConflict when somebody promotes."""
     base = ledger.head_of(ledger.settle(registry, name))
     aliases = registry.aliases(name)
     if PREVIOUS not in aliases or PRODUCTION not in aliases:
-        raise TrackingError(f"{name} has no alias '{PREVIOUS}' to go back to; it has: {', '.join(aliases) or 'none'}.")
+        raise NotRegistered(f"{name} has no alias '{PREVIOUS}' to go back to; it has: {', '.join(aliases) or 'none'}.")
     decision = Decision(
         version=aliases[PREVIOUS], replaces=aliases[PRODUCTION], who=who, kind="rollback", reason=reason
     )

@@ -39,6 +39,27 @@ def test_a_policy_goes_from_its_run_to_production(made: Made, lapactl: Lapactl, 
     assert lapactl_json("models", "verify", "lapa-policy@production", *at)["whole"]
 
 
+def test_exporting_an_older_policy_says_where_the_candidate_goes(made: Made, lapactl: Lapactl, lapactl_json):
+    at = ("--work", made.work)
+    first = lapactl_json("export", made.finetune, made.work / "out", *at)
+    assert (first["source"], first["run"], first["stage"]) == (made.finetune, "toy", "finetune")
+    assert first["candidate_before"] is None
+    newer = make_run(made.work, seed=1)
+    forwards = lapactl("export", newer.finetune, made.work / "out-1", *at)
+    assert f"exported {newer.finetune} (stage finetune of run 'toy') as lapa-policy/2" in forwards.stderr
+    assert "candidate: version 1 -> 2" in forwards.stderr and "warning" not in forwards.stderr
+    back = lapactl("export", made.finetune, made.work / "out", *at, "--output", "json")
+    assert (json.loads(back.stdout)["version"], json.loads(back.stdout)["candidate_before"]) == (1, 2)
+    assert "warning: candidate: version 2 -> 1, which is older" in back.stderr
+    assert lapactl_json("promote", "lapa-policy/2", "--to", "candidate", *at)["candidate_before"] == 1
+
+
+def test_exporting_what_is_not_there_is_bad_input_and_names_what_is(made: Made, lapactl: Lapactl):
+    result = lapactl("export", "wrok/finetune-9", made.work / "out", "--work", made.work)
+    assert result.exit_code == 2
+    assert "there is no folder wrok/finetune-9" in result.stderr and f"  {made.finetune}  of run 'toy'" in result.stderr
+
+
 def test_a_refusal_has_its_own_exit_code_and_force_leaves_a_mark(
     made: Made, lapactl: Lapactl, lapactl_json, gates: str
 ):

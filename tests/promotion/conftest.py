@@ -57,6 +57,7 @@ def registered(registry: Registry, records: Records, work: Path) -> Registered: 
         found = find_policy(made.finetune)
         assert found.result is not None
         found.result.tracking["run_id"] = mlflow_run.run_id
-        return register(registry, records, found, export(found, str(work / "bundles" / str(seed))), name=POLICY_MODEL)
+        exported = export(found, str(work / "bundles" / str(seed)))
+        return register(registry, records, found, exported, name=POLICY_MODEL).version
 
     return make

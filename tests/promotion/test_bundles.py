@@ -1,13 +1,16 @@
 """A bundle on its way from a run's folder to object storage and the registry, and what may go wrong on it."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 
 from lapa import files
-from lapa.errors import PolicyError, TrackingError
+from lapa.errors import ConfigError, PolicyError, TrackingError
 from lapa.policy.manifest import verify_bundle, write_manifest
 from lapa.promotion.bundles import export, find_policy, register
+from lapa.stages.plan import NotMadeYet
 from lapa.tracking.evidence import evaluations_of, read_outcomes
 from lapa.tracking.records import Records
 from lapa.tracking.registry import POLICY_MODEL, Registry
@@ -84,17 +87,34 @@ def test_weights_whose_header_is_as_long_as_a_pickle_begins_are_weights(tmp_path
 
 
 def test_what_is_no_policy_is_refused_with_the_next_move(work: Path, made: Made):
-    with pytest.raises(PolicyError, match=r"is of stage laq.*lapactl run"):
+    with pytest.raises(ConfigError, match=r"is of stage laq"):
         find_policy(str(work / "laq-1"))
-    with pytest.raises(PolicyError, match="neither a policy bundle"):
-        find_policy(str(work / "nowhere"))
+    with pytest.raises(ConfigError, match="neither a policy bundle"):
+        find_policy(str(work / "datasets"))
+    with pytest.raises(ConfigError, match=r"no folder tabeltop, and as a run: .*tabletop(?s:.*)lapactl run"):
+        find_policy("tabeltop", work_url=str(work / "empty"))
+    with pytest.raises(NotMadeYet):
+        find_policy("tabletop", work_url=str(work))
+
+
+def test_a_folder_that_is_not_there_brings_the_finished_ones_newest_first(work: Path, made: Made):
+    make_run(work, seed=1)
+    for seed, finished in ((0, "2026-01-01T10:00:00"), (1, "2026-01-02T10:00:00")):
+        file = work / f"finetune-{seed}" / "result.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "finished": finished}))
+    (work / "finetune-2").mkdir()
+    (work / "finetune-3").mkdir()
+    (work / "finetune-3" / "result.json").write_text("{")
+    with pytest.raises(ConfigError, match=f"there is no folder {work}/finetune-9") as told:
+        find_policy(str(work / "finetune-9"), work_url="memory://elsewhere")
+    assert re.findall(r"finetune-\d", str(told.value)) == ["finetune-9", "finetune-1", "finetune-0"]
 
 
 def test_registering_attaches_the_evaluations_that_lie_beside_the_run(
     made: Made, registry: Registry, records: Records, tmp_path: Path
 ):
     found = find_policy(made.finetune)
-    version = register(registry, records, found, export(found, str(tmp_path / "out")), name=POLICY_MODEL)
+    version = register(registry, records, found, export(found, str(tmp_path / "out")), name=POLICY_MODEL).version
     (evaluation,) = evaluations_of(version)
     assert (evaluation.simulator, evaluation.episodes, evaluation.success_rate) == ("tabletop", 60, 0.9)
     assert sum(outcome.is_success for outcome in read_outcomes(evaluation, records)) == 54
@@ -107,8 +127,8 @@ def test_registering_attaches_the_evaluations_that_lie_beside_the_run(
 
 def test_the_same_bundle_at_a_new_address_is_the_same_version(made: Made, registry, records, tmp_path: Path):
     found = find_policy(made.finetune)
-    first = register(registry, records, found, export(found, str(tmp_path / "a")), name=POLICY_MODEL)
-    again = register(registry, records, found, export(found, str(tmp_path / "b")), name=POLICY_MODEL)
+    first = register(registry, records, found, export(found, str(tmp_path / "a")), name=POLICY_MODEL).version
+    again = register(registry, records, found, export(found, str(tmp_path / "b")), name=POLICY_MODEL).version
     assert (first.version, again.version) == (1, 1)
     assert again.url == str(tmp_path / "b") and again.source == str(tmp_path / "a")
 
@@ -119,7 +139,7 @@ def test_a_registry_that_is_away_loses_nothing(made: Made, registry, records, tm
     with pytest.raises(TrackingError, match=r"stayed away.*safe to"):
         register(Registry("http://127.0.0.1:9", wait_seconds=0.1), records, found, exported, name=POLICY_MODEL)
     again = export(found, exported.url)
-    assert register(registry, records, found, again, name=POLICY_MODEL).digest == made.digest
+    assert register(registry, records, found, again, name=POLICY_MODEL).version.digest == made.digest
 
 
 def test_a_store_that_refuses_is_an_error_and_nothing_is_registered(made: Made, registry: Registry, tmp_path: Path):

@@ -24,7 +24,7 @@ def test_a_bundle_in_s3_is_verified_registered_and_missed_when_it_is_gone(
     made = make_run(work)
     found = find_policy(made.finetune)
     exported = export(found, files.join(bucket, "one"))
-    version = register(registry, records, found, exported, name=POLICY_MODEL)
+    version = register(registry, records, found, exported, name=POLICY_MODEL).version
     assert (version.url, version.source) == ("s3://policies/one", "s3://policies/one")
     assert verify_bundle(version.url, expected=version.digest) == made.digest
     fsspec.filesystem("s3").pipe_file("policies/one/policy.json", b"{}")

@@ -48,7 +48,7 @@ def test_whatever_goes_away_nothing_is_half_promoted_and_the_same_command_ends_i
     with pytest.raises(TrackingError, match="stayed away"):
         register(registry, records, found, exported, name=POLICY_MODEL)
     server.start()
-    version = register(registry, records, found, export(found, exported.url), name=POLICY_MODEL)
+    version = register(registry, records, found, export(found, exported.url), name=POLICY_MODEL).version
     with pytest.raises(TrackingError, match="object store"):
         register_ancestors(registry, made)  # their folders are on this machine, where no server looks
 
