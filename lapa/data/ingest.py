@@ -12,6 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 from lapa import files
 from lapa.config.data import IngestConfig
+from lapa.data import timesheet
 from lapa.data.conventions import declared_source, found_conventions
 from lapa.data.dataset import INFO_FILE, stored_shards
 from lapa.data.ingest_finish import finish
@@ -42,8 +43,9 @@ def ingest(
     config = declared_source(config)
     tell = progress or _silent
     tell(0, 0, f"listing {config.source.kind}")
-    reader = build_reader(config.source)
-    plan = Plan(reader.items(), config)
+    with timesheet.part("list"):
+        reader = build_reader(config.source)
+        plan = Plan(reader.items(), config)
     if (report := _finished_report(output_url, plan.fingerprint)) is not None:
         logger.info("event=ingest-unchanged url=%s revision=%s", output_url, report.revision)
         tell(plan.num_items, plan.num_items, "unchanged")
@@ -52,7 +54,8 @@ def ingest(
     # From here on the folder is being changed: without its manifest nobody takes it for complete.
     files.remove(files.join(output_url, INFO_FILE))
     _make_units(reader, plan, config, output_url, tell, peers)
-    return finish(plan, config, output_url, found_conventions(config, reader))
+    with timesheet.part("index"):
+        return finish(plan, config, output_url, found_conventions(config, reader))
 
 
 def help_ingest(config: IngestConfig, output_url: str, *, peers: Peers) -> None:
@@ -105,7 +108,8 @@ def _make_units(
             if peers.count == 1 or not (missing := _missing(missing, plan, output_url)) or not peers.finishes:
                 return
             tell(plan.num_items - sum(map(plan.num_items_of, missing)), plan.num_items, "waiting for the other nodes")
-            time.sleep(peers.poll_seconds)
+            with timesheet.part("other nodes"):
+                time.sleep(peers.poll_seconds)
 
 
 def _missing(numbers: Iterable[int], plan: Plan, output_url: str) -> list[int]:

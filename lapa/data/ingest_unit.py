@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from lapa import files
 from lapa.config.conventions import DimensionConvention
 from lapa.config.data import IngestConfig
-from lapa.data import quality, shards
+from lapa.data import quality, shards, timesheet
 from lapa.data.conventions import found_conventions
 from lapa.data.dataset import shard_name
 from lapa.data.ingest_clips import EncodedClip, encode_clips
@@ -97,6 +97,11 @@ def remove_stale(output_url: str, units: int) -> None:
 
 def run_unit(reader: SourceReader, unit: Unit, config: IngestConfig, output_url: str) -> UnitRecord:
     """Write the unit's shard, then its record."""
+    with timesheet.part("shard", f"shard {unit.number}"):
+        return _run_unit(reader, unit, config, output_url)
+
+
+def _run_unit(reader: SourceReader, unit: Unit, config: IngestConfig, output_url: str) -> UnitRecord:
     record = UnitRecord(fingerprint=unit.fingerprint, shard_bytes=0)
     with tempfile.TemporaryDirectory(prefix="lapa-ingest-") as folder:
         shard = Path(folder) / shard_name(unit.number)
@@ -112,9 +117,11 @@ def run_unit(reader: SourceReader, unit: Unit, config: IngestConfig, output_url:
                 except SourceError as error:
                     record.failed.append(SourceProblem(source=source, reason=str(error)))
         record.shard_bytes = shard.stat().st_size
-        files.upload(Path(folder), files.join(output_url, "shards"))
-    store.write_arrays()
-    files.write_json(_record_url(output_url, unit.number), record.model_dump(mode="json"))
+        with timesheet.part("write"):
+            files.upload(Path(folder), files.join(output_url, "shards"))
+    with timesheet.part("write"):
+        store.write_arrays()
+        files.write_json(_record_url(output_url, unit.number), record.model_dump(mode="json"))
     return record
 
 
@@ -122,7 +129,7 @@ def _episodes(reader: SourceReader, items: Sequence[SourceItem]) -> Iterator[tup
     """Each episode, or what kept it from being read, with the name to report it by."""
     for item in items:
         try:
-            for episode in reader.read(item):
+            for episode in timesheet.each("read", reader.read(item)):
                 yield (item.key if isinstance(episode, SourceError) else episode.source), episode
         except SourceError as error:
             yield item.key, error

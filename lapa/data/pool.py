@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import wait
 from typing import Any
 
+from lapa.data import timesheet
 from lapa.errors import DataError
 
 
@@ -24,9 +25,12 @@ def worker_pool(
     # Spawned, not forked: the caller may hold threads (fsspec's S3 client has one) and an accelerator.
     context = multiprocessing.get_context("spawn")
     others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(start, arguments))
+    pool = ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_begin, initargs=(timesheet.orders(), start, arguments)
+    )
     try:
-        yield pool
+        with timesheet.pool(workers):
+            yield pool
     except BrokenProcessPool as error:
         raise DataError(f"a process of {work} died, most likely for lack of memory. {remedy}") from error
     except (KeyboardInterrupt, SystemExit):
@@ -38,8 +42,9 @@ def worker_pool(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _begin(start: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+def _begin(orders: tuple[str, int] | None, start: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    timesheet.begin_here(orders)
     if start is not None:
         start(*arguments)
 

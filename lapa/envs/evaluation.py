@@ -12,6 +12,7 @@ from functools import partial
 
 import numpy as np
 
+from lapa.data import timesheet
 from lapa.data.pool import worker_pool
 from lapa.envs.results import EpisodeResults, joined
 from lapa.envs.simulator import Policy, SimulatedEpisode, Simulator
@@ -115,9 +116,11 @@ class _Seat:
 def _policy_shard(
     factory: PolicyFactory, simulator: Simulator, execute: int | None, film: frozenset[int], shard: int
 ) -> EpisodeResults:
-    policy = factory(shard)
     numbers = _episodes_of(shard, simulator)
     with ExitStack() as stack:
+        stack.enter_context(timesheet.part("simulator", f"episodes from {numbers.start}"))
+        with timesheet.part("policy"):
+            policy = factory(shard)
         seats = {index: _seat(simulator, index, index in film, stack) for index in numbers}
         running = list(seats.values())
         while running:
@@ -131,6 +134,7 @@ def _policy_shard(
 def _expert_shard(simulator: Simulator, shard: int) -> EpisodeResults:
     seats: dict[int, _Seat] = {}
     with ExitStack() as stack:
+        stack.enter_context(timesheet.part("oracle"))
         for index in _episodes_of(shard, simulator):
             seat = seats[index] = _seat(simulator, index, False, stack)
             while not seat.episode.is_over:
@@ -152,7 +156,8 @@ def _refill(policy: Policy, waiting: Sequence[_Seat], simulator: Simulator, exec
         return
     episodes = [seat.episode for seat in waiting]
     observations = [Observation(image=episode.image, proprioception=episode.proprioception) for episode in episodes]
-    chunks = policy(observations, [episode.instruction for episode in episodes])
+    with timesheet.part("policy"):
+        chunks = policy(observations, [episode.instruction for episode in episodes])
     if len(chunks) != len(waiting):
         raise PolicyError(f"The policy answered {len(waiting)} observations with {len(chunks)} action chunks.")
     names = simulator.action_names

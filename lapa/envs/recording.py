@@ -18,6 +18,7 @@ from jaxtyping import Float32, UInt8
 
 from lapa.config.base import Config
 from lapa.config.data import VideoEncoding
+from lapa.data import timesheet
 from lapa.data.pool import worker_pool
 from lapa.data.video import encode_mp4
 from lapa.envs.lerobot import LeRobotWriter, Robot, image_statistics
@@ -202,6 +203,7 @@ def _record_all(folder: Path, recording: Recording, workers: int | None) -> Iter
         yield from pool.map(record_one, range(recording.episodes), chunksize=16)
 
 
+@timesheet.part("record")
 def _record_episode(folder: Path, recording: Recording, index: int) -> _Recorded:
     played = recording.play(index)
     path = folder / recording.video_path(index)

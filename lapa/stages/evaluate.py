@@ -13,6 +13,7 @@ from lapa import files
 from lapa.config.base import result_settings
 from lapa.config.run import RunConfig
 from lapa.config.stages import EvaluateConfig, FinetuneConfig, SimulatorConfig
+from lapa.data import timesheet
 from lapa.data.dataset import Dataset
 from lapa.envs.build import build_simulator
 from lapa.envs.evaluation import PolicyFactory, evaluate_in_processes, expert_results
@@ -23,11 +24,11 @@ from lapa.policy.agreement import check_robot
 from lapa.policy.bundle import load_bundle
 from lapa.policy.held_out import held_out_error
 from lapa.policy.policy import Policy
+from lapa.stages.accounted import accounted
 from lapa.stages.agreement import conventions_of
 from lapa.stages.context import Stage, open_stage
-from lapa.stages.evaluated import JudgedPolicy, find_judged, open_registry, pinned, server_token
+from lapa.stages.evaluated import JudgedPolicy, find_judged, kind_of, open_registry, pinned, server_token
 from lapa.stages.results import RESULT_FILE, Artifact
-from lapa.stages.unprofiled import remark_unprofiled
 from lapa.tracking.evidence import (
     OUTCOMES_ARTIFACT,
     OUTCOMES_FILE,
@@ -52,27 +53,35 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
     if config is None or (finetune is None and config.policy is None):
         raise ConfigError("this run has no evaluate or no finetune stage; remove the null or choose another run")
     with open_stage(pinned(run), "evaluate") as stage:
-        remark_unprofiled(stage)
         metrics: dict[str, float] = {}
         messages: list[str] = []
         evidence: dict[str, str] = {}
-        if config.policy is None:
-            assert finetune is not None
-            dataset = Dataset.open(stage.inputs["robot"].url, reads=run.reads)
-            check_robot(stage.inputs["policy"].url, conventions_of(dataset))
-            stage.progress("held-out actions")
-            # Not kept: the closed loop loads policies of its own, and an accelerator may hold no second one.
-            metrics, messages = held_out_numbers(load_bundle(stage.inputs["policy"].url), dataset, finetune)
-            contender = _own_policy(stage.inputs["policy"].url, dataset)
-        else:
-            contender = _other_policy(find_judged(stage.run), stage.inputs["policy"], config.simulator)
-        if config.simulator is not None:
-            closed_loop, verdict = _closed_loop(stage, contender, config, config.simulator)
-            metrics |= closed_loop
-            messages.append(verdict)
-            evidence = evidence_of(stage)
+        with accounted(stage, _limits(config)):
+            if config.policy is None:
+                assert finetune is not None
+                dataset = Dataset.open(stage.inputs["robot"].url, reads=run.reads)
+                check_robot(stage.inputs["policy"].url, conventions_of(dataset))
+                stage.progress("held-out actions")
+                with timesheet.part("held-out actions"):
+                    # Not kept: the closed loop loads policies of its own, and an accelerator may hold no second one.
+                    metrics, messages = held_out_numbers(load_bundle(stage.inputs["policy"].url), dataset, finetune)
+                contender = _own_policy(stage.inputs["policy"].url, dataset)
+            else:
+                contender = _other_policy(find_judged(stage.run), stage.inputs["policy"], config.simulator)
+            if config.simulator is not None:
+                closed_loop, verdict = _closed_loop(stage, contender, config, config.simulator)
+                metrics |= closed_loop
+                messages.append(verdict)
+                evidence = evidence_of(stage)
         stage.tracker.log_metrics(metrics, step=0)
         _finish(stage, metrics, messages, evidence)
+
+
+def _limits(config: EvaluateConfig) -> dict[str, str]:
+    """What an evaluation that spends its time on a part is limited by: a server's time is also the way to it."""
+    is_served = config.policy is not None and kind_of(config.policy) == "server"
+    policy = "server" if is_served else "policy"
+    return {"simulator": "simulator", "oracle": "simulator", "policy": policy, "held-out actions": policy}
 
 
 def _finish(stage: Stage, metrics: dict[str, float], messages: list[str], evidence: Mapping[str, str]) -> None:

@@ -22,6 +22,7 @@ from lapa.config.data import (
     parts_of,
 )
 from lapa.config.run import RunConfig
+from lapa.data import timesheet
 from lapa.data.dataset import Dataset
 from lapa.data.ingest import help_ingest, ingest, is_current
 from lapa.data.ingest_peers import ALONE, Peers
@@ -30,14 +31,23 @@ from lapa.data.mixture_twins import find_mixture_twins
 from lapa.envs.metaworld.recording import record as record_metaworld
 from lapa.envs.tabletop.embodiments import embodiment_of
 from lapa.envs.tabletop.recording import record as record_tabletop
+from lapa.stages.accounted import accounted
 from lapa.stages.agreement import check_agreement
 from lapa.stages.context import Stage, local_folder, open_stage
 from lapa.stages.plan import dataset_url, datasets_of, finished, is_whole, part_urls
 from lapa.stages.results import Artifact
-from lapa.stages.unprofiled import remark_unprofiled
 from lapa.training.signals import SigtermInterrupts
 
 logger = logging.getLogger(__name__)
+
+LIMITS = {
+    "list": "data",
+    "read": "data",
+    **dict.fromkeys(("record", "decode", "scale", "look", "encode", "shard", "index", "mix"), "compute"),
+    "other nodes": "communication",
+    "write": "writing",
+}
+"""What an ingest that spends its time on a part is limited by."""
 
 
 def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
@@ -53,24 +63,32 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
         logger.info("event=ingest-unchanged")
         return
     with open_stage(run, "ingest") as stage:
-        remark_unprofiled(stage)
         outputs: dict[str, Artifact] = {}
         metrics: dict[str, float] = {}
-        for role, config in datasets_of(run).items():
-            for name, part in parts_of(config).items():
-                if isinstance(part, IngestConfig):
-                    named = f"{role}/{name}" if name else role
-                    metrics |= _ingest(stage, named, part, dataset_url(run, part), peers)
-            url = dataset_url(run, config)
-            if isinstance(config, MixtureConfig):
-                members = part_urls(run, config)
-                mix(config, members, url, twins=find_mixture_twins(members))
-            info = Dataset.open(url).info
-            outputs[role] = Artifact(url=url, digest=info.revision)
-            metrics |= {f"{role}/episodes": info.num_episodes, f"{role}/frames": info.num_frames}
+        with accounted(stage, LIMITS):
+            for role, config in datasets_of(run).items():
+                outputs[role], found = _make(stage, role, config, peers)
+                metrics |= found
         check_agreement(run)  # now that the datasets can be asked, and before anything trains on them
         stage.tracker.log_metrics(metrics, step=0)
         stage.finish(outputs=outputs, metrics=metrics)
+
+
+def _make(stage: Stage, role: str, config: DatasetConfig, peers: Peers) -> tuple[Artifact, dict[str, float]]:
+    """One dataset, with all that it is mixed of, and numbers about it."""
+    metrics: dict[str, float] = {}
+    for name, part in parts_of(config).items():
+        if isinstance(part, IngestConfig):
+            named = f"{role}/{name}" if name else role
+            metrics |= _ingest(stage, named, part, dataset_url(stage.run, part), peers)
+    url = dataset_url(stage.run, config)
+    if isinstance(config, MixtureConfig):
+        members = part_urls(stage.run, config)
+        with timesheet.part("mix"):
+            mix(config, members, url, twins=find_mixture_twins(members))
+    info = Dataset.open(url).info
+    metrics |= {f"{role}/episodes": info.num_episodes, f"{role}/frames": info.num_frames}
+    return Artifact(url=url, digest=info.revision), metrics
 
 
 def _help(run: RunConfig, peers: Peers) -> None:

@@ -10,6 +10,7 @@ from fsspec.core import url_to_fs
 
 from lapa import files
 from lapa.config.conventions import Conventions
+from lapa.data import timesheet
 from lapa.data.video import VideoData
 from lapa.errors import SourceError
 from lapa.types.episodes import Episode
@@ -98,7 +99,8 @@ def load_video(url: str, file: SourceFile) -> VideoData:
     if is_local(fs):
         return file.path
     if file.size <= WHOLE_READ_BYTES:
-        return bytes(fs.cat_file(file.path))
+        with timesheet.part("read"):
+            return bytes(fs.cat_file(file.path))
     return fs.open(file.path, "rb")  # type: ignore[no-any-return]
 
 
