@@ -27,6 +27,8 @@ from lapa.types.batches import FramePair
 
 GOALS = {"train": (1.45, 0.65), "label": (1.05, 0.88)}
 """Ratio to the reference and share of GEMM, of the full size on a CPU (docs/results/speed.md)."""
+GEMMS = {"small": (512, 20), "full": (2048, 20)}
+"""Side of the matrices, and products in a turn: about as long as the turns of the others, so that noise is alike."""
 
 
 def steps_of(
@@ -78,8 +80,8 @@ def reference_steps(folder: Path, config: LatentActionConfig, pair: FramePair) -
 def run(options: Any) -> dict[str, Any]:
     device = torch.device(options.device)
     config = lapa_paper_model() if options.size == "full" else small_config()
-    is_half, side = options.precision == "bf16", 2048 if options.size == "full" else 512
-    product, operations = gemm(device, torch.bfloat16 if is_half else torch.float32, side)
+    is_half, (side, times) = options.precision == "bf16", GEMMS[options.size]
+    product, operations = gemm(device, torch.bfloat16 if is_half else torch.float32, side, times=times)
     results: dict[str, Any] = {}
     for what, pairs in (("train", options.train_pairs), ("label", options.label_pairs)):
         on_cpu = frames(config.image_size, pairs, seed=2)

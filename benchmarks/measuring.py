@@ -42,10 +42,15 @@ def in_turns(calls: Mapping[str, Callable[[], Any]], *, rounds: int, device: tor
     return {name: statistics.median(seconds) for name, seconds in found.items()}
 
 
-def gemm(device: torch.device, dtype: torch.dtype, side: int) -> tuple[Callable[[], Any], float]:
-    """A product of square matrices, and its operations."""
+def gemm(device: torch.device, dtype: torch.dtype, side: int, *, times: int = 1) -> tuple[Callable[[], Any], float]:
+    """A product of square matrices, made `times` times, and the operations of all of them."""
     left, right = torch.randn(side, side, device=device, dtype=dtype), torch.randn(side, side, device=device).to(dtype)
-    return lambda: left @ right, 2.0 * side**3
+
+    def products() -> None:
+        for _ in range(times):
+            torch.mm(left, right)
+
+    return products, times * 2.0 * side**3
 
 
 def machine() -> dict[str, Any]:
