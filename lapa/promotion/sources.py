@@ -48,8 +48,8 @@ def suggest_policies(source: str, work_url: str | None) -> str:
 
 def _listed(found: Sequence[FinishedPolicy], places: Sequence[str]) -> str:
     if not found:
-        looked = f" in {' or '.join(places)}" if places else ""
-        return f"No finished finetune folder lies{looked or ' here'}: make one with `lapactl run`, or say where with --work."
+        where = f"in {' or '.join(places)}" if places else "here"
+        return f"No finished finetune folder lies {where}: make one with `lapactl run`, or say where with --work."
     lines = [f"  {item.folder}  of run '{item.result.name}', finished {item.result.finished}" for item in found[:SHOWN]]
     more = [f"  … and {len(found) - SHOWN} older"] if len(found) > SHOWN else []
     return "\n".join(["Finished finetune folders, newest first:", *lines, *more])
