@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from lapa.errors import PromotionConflict, PromotionRefused, TrackingError
+from lapa.errors import NotRegistered, PromotionConflict, PromotionRefused
 from lapa.promotion.config import PromotionConfig, dump_gates
 from lapa.promotion.evidence import RegistryEvidence
 from lapa.promotion.gates import judge
