@@ -71,6 +71,8 @@ class Checkpoints:
         """How training ended, when the restored checkpoint is a final one."""
         self.failed_saves = 0
         """In a row."""
+        self.newest: str | None = None
+        """URL of the newest checkpoint that this process knows to be complete. The same on every rank."""
         self._sleep = sleep
         self._saved_at = time.monotonic()
         self._found: list[str] = []
@@ -102,7 +104,7 @@ class Checkpoints:
             self.flush(engine)
         waited = time.monotonic() - started
         self._saved_at = time.monotonic()
-        name = f"step-{engine.step:08d}"
+        name = step_name(engine.step)
         if engine.rank == 0 and with_model:
             task.prepare_save()
         self._make_way(engine, name)
@@ -147,7 +149,8 @@ class Checkpoints:
             way.work = Background("checkpoint", commit) if engine.rank == 0 else None
         else:
             self._on_its_way, self.failed_saves = None, 0
-            self._news.append((way.step, files.join(self.url, way.name)))
+            self.newest = files.join(self.url, way.name)
+            self._news.append((way.step, self.newest))
 
     def flush(self, engine: Engine) -> None:
         """Wait until nothing is on its way. CheckpointError as in `heed`."""
@@ -177,6 +180,7 @@ class Checkpoints:
                 return 0
             engine.load_training_state(folder / STATE_FOLDER)
         self.finished = found["finished"]
+        self.newest = files.join(self.url, step_name(engine.step))
         task.restore(found["task"])
         logger.info("event=resumed step=%d url=%s", engine.step, self.url)
         return engine.step
@@ -303,6 +307,10 @@ class Checkpoints:
 
     def _retrying(self, read: Callable[[str], T]) -> Callable[[str], T]:
         return lambda url: self._retry(lambda: read(url))
+
+
+def step_name(step: int) -> str:
+    return f"step-{step:08d}"
 
 
 def describe(folder: Path) -> dict[str, dict[str, Any]]:

@@ -61,7 +61,7 @@ def fit(
     result = finished_before(checkpoints, config)
     if result is None and engine.step >= config.steps:
         return untrained(task, engine, validation, checkpoints, told, seed=seed)
-    stream, watch = batches(engine.step), Watch(engine, config)
+    stream, watch = batches(engine.step), Watch(engine, config, checkpoints)
     with StopSignals() as signals, told.told_of_failure(), flushed_on_failure(checkpoints, engine):
         while result is None:
             update(task, engine, stream, watch, seed=seed)
@@ -71,6 +71,8 @@ def fit(
                 with phase("logging"):
                     told.after_step(watch.report())
             if done or engine.step % config.validate_every == 0:
+                # A broken model's metrics would only hide what broke it.
+                watch.check_finite()
                 with phase("validation"):
                     result = validate(task, engine, validation, told, seed=seed, done=done)
             interrupted, save, is_busy, has_failed = engine.any_of(
@@ -228,16 +230,22 @@ class Watch:
 
     engine: Engine
     config: FitConfig
+    checkpoints: Checkpoints
     losses: dict[str, Tensor] = field(default_factory=dict)
     gradient_norm: Tensor | float = 0.0
     numbers: dict[str, float] = field(default_factory=dict)
     # Sum of everything that must be finite: one broken update keeps it broken until it is looked at.
     health: Tensor | float = 0.0
-    checked_step: int = 0
+    # Updates since then after which it was still a number.
+    sound: Tensor | int = 0
+    checked_step: int = field(init=False)
     samples: int = 0
     waited: float = 0.0
     started: float = field(default_factory=time.monotonic)
     reported: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.checked_step = self.engine.step
 
     def wait_for(self, stream: Iterator[Batch]) -> Batch:
         before = time.monotonic()
@@ -252,20 +260,24 @@ class Watch:
         self.losses, self.gradient_norm = losses, gradient_norm
         self.numbers |= numbers
         self.health = self.health + losses["total"] + gradient_norm
+        self.sound = self.sound + torch.isfinite(self.health)
         self.samples += batch.size * self.engine.world_size
 
     def check_finite(self) -> None:
         """LossNotFinite on every rank when any rank's loss or gradient was no number since the last check."""
-        (broken,) = self.engine.any_of(not math.isfinite(float(self.health)))
-        if broken:
-            optimizer = self.config.optimizer
+        (is_broken,) = self.engine.any_of(not math.isfinite(float(self.health)))
+        if is_broken:
+            step = self.checked_step + 1 + int(min(self._of_ranks(float(self.sound))))
+            self.checkpoints.flush(self.engine)
+            newest = self.checkpoints.newest
+            before = f"The last checkpoint, {newest}, is from before." if newest else "No checkpoint was saved before."
             raise LossNotFinite(
-                f"The loss or the gradient became NaN or infinite between step {self.checked_step + 1} and "
-                f"{self.engine.step} (learning_rate={optimizer.learning_rate}, precision={self.config.precision}). "
-                "The last checkpoint is from before. Lower optimizer.learning_rate, lengthen the warm-up, or set "
-                "precision=fp32, and start again."
+                f"The loss or the gradient became NaN or infinite in step {step}, which was seen after step "
+                f"{self.engine.step} (learning_rate={self.config.optimizer.learning_rate}, "
+                f"precision={self.config.precision}). {before} Lower optimizer.learning_rate, lengthen the "
+                "warm-up, or set precision=fp32, and start again."
             )
-        self.health, self.checked_step = 0.0, self.engine.step
+        self.health, self.sound, self.checked_step = 0.0, 0, self.engine.step
 
     def report(self) -> StepReport:
         self.check_finite()
@@ -281,15 +293,15 @@ class Watch:
             gradient_norm=float(self.gradient_norm),
             samples_per_second=self.samples / seconds,
             data_wait_share=self.waited / seconds,
-            data_wait_seconds=self._waits(),
+            data_wait_seconds=self._of_ranks(self.waited),
             seconds=now - self.started,
             numbers=self.numbers,
         )
         self.numbers, self.samples, self.waited, self.reported = {}, 0, 0.0, now
         return report
 
-    def _waits(self) -> tuple[float, ...]:
-        """Of every rank. Collective."""
-        waits = torch.zeros(self.engine.world_size, device=self.engine.device)
-        waits[self.engine.rank] = self.waited
-        return tuple(self.engine.reduce_sum(waits).tolist())
+    def _of_ranks(self, number: float) -> tuple[float, ...]:
+        """Every rank's own number. Collective."""
+        numbers = torch.zeros(self.engine.world_size, device=self.engine.device)
+        numbers[self.engine.rank] = number
+        return tuple(self.engine.reduce_sum(numbers).tolist())

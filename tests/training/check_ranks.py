@@ -7,16 +7,18 @@ Rank 0 writes FOLDER/findings.json.
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from lapa.config.training import DeepSpeedEngineConfig
+from lapa.errors import LossNotFinite
 from lapa.process import end_process
 from lapa.training.checkpoints import Checkpoints
 from lapa.training.deepspeed_engine import DeepSpeedEngine
 from lapa.training.engine import build_engine
 from lapa.training.fit import fit
-from tests.training.toy import Losses, ToyModel, ToyTask, fit_config, global_batch, held_out, share, stream
+from tests.training.toy import BreaksAt, Losses, ToyModel, ToyTask, fit_config, global_batch, held_out, share, stream
 
 STEPS = 8
 SETTINGS = {"steps": STEPS, "ema_decay": 0.9, "micro_batch_size": 3, "checkpoint_every": 5}
@@ -48,6 +50,19 @@ def train(engine: DeepSpeedEngine, url: str, **changes: object) -> dict[int, flo
     return losses.values
 
 
+def broken(engine: DeepSpeedEngine, url: str) -> dict[str, Any]:
+    """How a run ends whose gradient, on the last rank alone, is no number in its fourth update."""
+    start = engine.step
+    config = fit_config(**(SETTINGS | {"steps": start + 8, "checkpoint_every": 1, "log_every": 100}))
+    checkpoints = Checkpoints(url, 5, {})
+    batches = stream(engine.rank, engine.world_size)
+    try:
+        fit(BreaksAt(start + 3, "gradient"), engine, batches, held_out, config, checkpoints, [], seed=5)
+    except LossNotFinite as error:
+        return {"start": start, "ended": engine.step, "message": str(error), "newest": checkpoints.latest()}
+    raise AssertionError("the run went on")
+
+
 def main() -> None:
     stage, folder = int(sys.argv[1]), Path(sys.argv[2])
     engine = build(stage)
@@ -71,6 +86,7 @@ def main() -> None:
     assert bool((after != gathered).any()) and float((after - gathered).abs().max()) < 0.1, "values came back"
     state = resumed.full_state()
     assert bool(state) == (resumed.rank == 0)
+    findings["broken"] = broken(resumed, str(folder / "broken"))
     if resumed.rank == 0:
         findings["keys"] = sorted(state)
         findings["tied"] = bool(torch.equal(state["head.weight"], state["words.weight"]))

@@ -58,6 +58,11 @@ def test_two_ranks_follow_the_torch_engine_and_each_continues_the_other(tmp_path
     follows(findings["from_torch"], 6)
     assert findings["keys"] == sorted(whole) and findings["tied"]
 
+    broken = findings["broken"]
+    last = str(tmp_path / "broken" / f"step-{broken['start'] + 3:08d}")
+    assert f"in step {broken['start'] + 4}, " in broken["message"] and f"{last}, is from before" in broken["message"]
+    assert broken["newest"] == last and broken["ended"] == broken["start"] + 4
+
     zero_url = tmp_path / f"zero{stage}"
     saved = load_state(str(zero_url / f"step-{STEPS:08d}" / "model"))
     assert all(saved[name] == pytest.approx(whole[name], abs=1e-5) for name in whole if name != "batches_seen")

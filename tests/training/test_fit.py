@@ -1,12 +1,11 @@
 """The loop in one process."""
 
 import json
-import math
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -23,7 +22,17 @@ from lapa.training.hooks import Hook, ProgressHook
 from lapa.training.schedules import learning_rate_share
 from lapa.training.seeding import mix
 from tests.distributed import rank_environment
-from tests.training.toy import Losses, ToyModel, ToyTask, fit_config, global_batch, held_out, read_losses, stream
+from tests.training.toy import (
+    BreaksAt,
+    Losses,
+    ToyModel,
+    ToyTask,
+    fit_config,
+    global_batch,
+    held_out,
+    read_losses,
+    stream,
+)
 
 SCRIPT = Path(__file__).parent / "train_toy.py"
 
@@ -194,15 +203,25 @@ def test_storage_that_fails_for_a_moment_costs_nothing_and_one_that_stays_away_e
         train(f"memory://{tmp_path.name}/gone", steps=2)
 
 
-def test_a_loss_that_is_no_number_stops_the_run_before_it_is_saved(tmp_path: Path) -> None:
-    class Broken(ToyTask):
-        def losses(self, engine: Any, batch: Any) -> dict[str, torch.Tensor]:
-            losses = super().losses(engine, batch)
-            return losses if engine.step < 4 else {name: loss * math.nan for name, loss in losses.items()}
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_loss_or_gradient_that_is_no_number_stops_the_run_before_anything_of_it_is_kept(
+    tmp_path: Path, what: Literal["loss", "gradient"]
+) -> None:
+    class Validations(Hook):
+        def after_validation(self, step: int, metrics: Mapping[str, float]) -> None:
+            seen.append(step)
 
-    with pytest.raises(LossNotFinite, match="between step 4 and 6"):
-        train(str(tmp_path), task=Broken(), log_every=100)
-    assert Checkpoints(str(tmp_path), 2, {}).latest() == f"{tmp_path}/step-00000003"
+    seen: list[int] = []
+    last = f"{tmp_path}/step-00000003"
+    with pytest.raises(LossNotFinite, match=rf"in step 5, which was seen after step 6 .* {last}, is from before"):
+        train(str(tmp_path), task=BreaksAt(4, what), hooks=(Validations(),), log_every=100, validate_every=6)
+    assert Checkpoints(str(tmp_path), 2, {}).latest() == last
+    assert not seen, "metrics of a broken model would hide what broke it"
+
+
+def test_a_run_that_breaks_before_its_first_checkpoint_says_that_there_is_none(tmp_path: Path) -> None:
+    with pytest.raises(LossNotFinite, match=r"in step 1, .* No checkpoint was saved before"):
+        train(str(tmp_path), task=BreaksAt(0, "gradient"))
 
 
 def test_the_task_can_stop_early_and_the_result_says_why(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 """A tiny model, task and stream that use everything an engine must handle."""
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel
@@ -94,6 +95,23 @@ class ToyTask:
 
     def should_stop(self, metrics: Mapping[str, float]) -> str | None:
         return "loss is low" if self.stop_at is not None and metrics["loss"] < self.stop_at else None
+
+
+class BreaksAt(ToyTask):
+    """After some updates, the loss is no number, or its gradient alone is not: then the loss says nothing of it."""
+
+    def __init__(self, updates: int, what: Literal["loss", "gradient"]) -> None:
+        super().__init__()
+        self.updates, self.what = updates, what
+
+    def losses(self, engine: Engine, batch: Batch) -> dict[str, Tensor]:
+        losses = super().losses(engine, batch)
+        if engine.step != self.updates or engine.rank != engine.world_size - 1:
+            return losses
+        if self.what == "loss":
+            return {name: loss * math.nan for name, loss in losses.items()}
+        loss = losses["total"]
+        return losses | {"total": loss + (loss - loss.detach()).sqrt()}  # the square root of 0, which rises infinitely
 
 
 class Losses(Hook):
