@@ -14,7 +14,7 @@ def as_markdown(table: BenchTable) -> str:
     parts += [_targets(table), *_settings(table)]
     distractors, codes = distractor_grid(table), code_grid(table)
     if distractors.rows:
-        parts.append("## What distractors cost\n\n" + grid_as_table(distractors))
+        parts.append("## What distractors cost\n\n" + grid_as_table(distractors) + "\n\n" + distractors.note)
     if codes.rows:
         parts.append("## Do the labels mean motion?\n\n" + grid_as_table(codes) + "\n\n" + codes.note)
     lines = "\n".join(f"- {name}: {value}" for name, value in facts(table).items())

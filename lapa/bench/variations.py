@@ -13,8 +13,8 @@ def variations_of(results: Sequence[ArmResult]) -> Iterator[Variation]:
     """One per method that differs from `lapa` in one setting, where `lapa` is there in the same setting and seed."""
     runs = {(item.arm.method, item.arm.setting, item.arm.seed): item.arm.run for item in results}
     found: dict[str, Variation] = {}
-    for (name, *place), run in runs.items():
-        method, ours = METHODS[name], runs.get(("lapa", *place))
+    for (name, setting, seed), run in runs.items():
+        method, ours = METHODS[name], runs.get(("lapa", setting, seed))
         if method.varies and ours and name not in found:
             values = {"value": _words(run, method.varies), "ours": _words(ours, method.varies)}
             found[name] = Variation(method=name, role=method.role, key=method.varies, **values)

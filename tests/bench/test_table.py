@@ -12,6 +12,7 @@ from lapa.bench.ablation_grid import ablation_grid
 from lapa.bench.answers import answer_grid, unfinished, verdict
 from lapa.bench.collect import ArmResult
 from lapa.bench.costs import StageCost
+from lapa.bench.grids import distractor_grid
 from lapa.bench.jobs import Arm, Episode
 from lapa.bench.markdown import as_markdown
 from lapa.bench.page import as_page
@@ -195,6 +196,27 @@ def test_a_floor_stands_beside_errors_over_its_own_window_alone(ablated: BenchTa
 def test_a_study_without_ablations_shows_none(build: Build):
     assert not ablation_grid(build()).rows
     assert "Ablations" not in as_markdown(build()) + as_page(build())
+
+
+def test_what_distractors_cost_is_shown_of_policies_and_of_codes():
+    methods = ("scratch", "lapa", "lapa-masked", "floor")
+    study = Study(size="tiny", seeds=1, settings=("in-domain", "distractors"), methods=methods)
+    results = []
+    for arm in arms_of(study):
+        made = result(arm)
+        if arm.setting == "distractors" and "laq" in made.stages:
+            laq = made.stages["laq"].model_copy(update={"folder": f"work/laq-distractors-{arm.method}"})
+            made = replace(made, stages={**made.stages, "laq": laq}, r2=0.5 if arm.method == "lapa" else None)
+        if (arm.setting, arm.method) == ("distractors", "lapa"):
+            made = replace(made, episodes=episodes(4, arm.seed))
+        results.append(made)
+    table = build_table(study, results, failures={}, provenance=PROVENANCE)
+    rows = {row[0]: row[1:] for row in distractor_grid(table).rows}
+    assert list(rows) == ["scratch", "lapa", "lapa-masked"]
+    assert rows["lapa"][2:] == ["-30.0", "0.80", "0.50", "0.40", "0.40"]
+    assert rows["scratch"][2:] == ["+0.0", *["–"] * 4]
+    assert rows["lapa-masked"] == [*["–"] * 6, "0.40"], "not tried in-domain, and no policy yet"
+    assert "it is 0.60 in-domain and 0.60 here" in as_page(table)
 
 
 def test_a_failed_arm_is_named_and_the_others_are_there(build: Build):
