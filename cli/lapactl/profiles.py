@@ -23,6 +23,9 @@ BUILT_IN = "built-in"
 DEFAULT_PROFILE = "default"
 """Taken when it exists and none is named."""
 
+GUIDE = "docs/guide-cluster.md, 'Describe the cluster once',"
+"""Where a profile is shown whole."""
+
 SpecT = TypeVar("SpecT", bound=Spec)
 
 
@@ -54,8 +57,13 @@ def find_profile(name: str | None) -> Found:
         return Found(BUILT_IN, {})
     known = sorted(list_profiles())
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    what = f"Did you mean '{close[0]}'?" if close else f"Known: {', '.join(known) or 'none'}."
-    raise ConfigError(f"there is no cluster profile '{name}'. {what} A profile is a file such as {places[-1]}")
+    what = (
+        f"Did you mean '{close[0]}'?" if close else f"There is: {', '.join(known)}." if known else "There is none yet."
+    )
+    raise ConfigError(
+        f"there is no cluster profile '{name}'. {what} A profile is a file NAME.yaml in .lapa/clusters/ of the project, "
+        f"here or in a folder above, or in {_shown(profile_folders()[-1])}/. {GUIDE} shows one"
+    )
 
 
 def list_profiles() -> dict[str, Path]:

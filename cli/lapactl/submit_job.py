@@ -21,6 +21,7 @@ from lapa_k8s.parts import NodeShape, Operator
 from lapa_k8s.profile import ClusterProfile
 from lapa_k8s.spec import CPU_STAGES, ONE_PROCESS_STAGES, JobSpec
 from lapactl.profiles import explain_problem
+from lapactl.submit_policy import judges_server
 from lapactl.submit_settings import Settings
 
 OperatorChoice = Literal["auto", "pytorchjob", "trainjob", "job"]
@@ -119,6 +120,8 @@ def _node(settings: Settings, request: Request) -> NodeShape:
         if asked:
             raise ConfigError(f"stage '{request.stage}' uses no GPU; leave --gpus-per-node out")
         return settings.cluster.cpu_node
+    if asked is None and request.stage == "evaluate" and judges_server(settings.run):
+        return settings.cluster.cpu_node  # the server has the policy, and the simulators draw without a GPU
     if asked is None:
         asked = min(whole.gpus, 1) if request.stage in ONE_PROCESS_STAGES else whole.gpus
     return whole.with_gpus(asked)

@@ -35,6 +35,7 @@ from lapactl.submit_run import (
     refuse_obstacles,
     refuse_queue,
     say_plan,
+    warn_of_obstacles,
     warn_without_credentials,
 )
 from lapactl.submit_settings import Settings, resolve_settings
@@ -67,7 +68,8 @@ def submit_pipeline(out: Output, request: Request, chain: Chain, wishes: Wishes)
         print_manifests(out, render_pipeline(_spec(settings, request, planned)))
         return
     # What can be known without a cluster is told without one.
-    refuse_obstacles(_obstacles(planned))
+    if wishes.dry_run is None:
+        refuse_obstacles(_obstacles(planned))
     cluster = Cluster.connect(settings.cluster.context)
     planned = _plan(settings, request, chain, detect=lambda: detect_operator(cluster))
     _say(out, planned)
@@ -224,9 +226,8 @@ def _say(out: Output, planned: Sequence[PlannedJob]) -> None:
     for item in planned:
         say_plan(out, replace(item, obstacles=()))
         say_estimate(out, estimate(item, None), stage=item.spec.stage)
-    for obstacle in _obstacles(planned):
-        out.warn(obstacle)
-    warn_without_credentials(out, planned[0])
+    warn_of_obstacles(out, _obstacles(planned))
+    warn_without_credentials(out, planned[-1])  # of the last stage, since only `evaluate` may need a server's token
 
 
 def _obstacles(planned: Sequence[PlannedJob]) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from lapa.config.serving import TOKEN_VARIABLE
 from lapa.errors import ConfigError
 from lapa_k8s.client import Cluster
 from lapa_k8s.following import follow_logs, wait_for_end
@@ -18,7 +19,7 @@ from lapactl.process import undone_when_stopped
 from lapactl.submit_estimate import Estimate, estimate, say_estimate
 from lapactl.submit_inputs import check_inputs
 from lapactl.submit_job import PlannedJob, Request, plan_job
-from lapactl.submit_policy import pin_policy
+from lapactl.submit_policy import judges_server, pin_policy
 from lapactl.submit_settings import Flag, Settings, resolve_settings
 from lapactl.submit_tracking import announced
 
@@ -56,7 +57,9 @@ def submit_stage(out: Output, request: Request, wishes: Wishes) -> None:
         print_manifests(out, render(planned.spec))
         return
     # What can be known without a cluster is told without one.
-    refuse_obstacles(plan_job(settings, request, detect=lambda: OFFLINE_OPERATOR).obstacles)
+    offline = plan_job(settings, request, detect=lambda: OFFLINE_OPERATOR)
+    if wishes.dry_run is None:
+        refuse_obstacles(offline.obstacles)
     cluster = Cluster.connect(settings.cluster.context)
     planned = plan_job(settings, request, detect=lambda: detect_operator(cluster))
     say_plan(out, planned)
@@ -131,17 +134,30 @@ def follow_and_wait(out: Output, cluster: Cluster, namespace: str, name: str, wi
 def say_plan(out: Output, planned: PlannedJob) -> None:
     for change in planned.changes:
         out.say(f"set {change}")
-    for obstacle in planned.obstacles:
+    warn_of_obstacles(out, planned.obstacles)
+
+
+def warn_of_obstacles(out: Output, obstacles: Sequence[str]) -> None:
+    """Of a dry run, here or on the server alike: it shows what would be sent, and what keeps it from being sent."""
+    for obstacle in obstacles:
         out.warn(obstacle)
+    if obstacles:
+        out.warn("a dry run only shows this; `lapactl submit` refuses until what is said above is mended")
 
 
 def warn_without_credentials(out: Output, planned: PlannedJob) -> None:
-    """No obstacle: an account that nobody named can have cloud identity, as can a node."""
+    """No obstacles: an account that nobody named can have cloud identity, as can a node; a server can be open."""
     spec, work_url = planned.spec, planned.run.work_url
     if work_url.startswith("s3://") and spec.storage.secret is None and spec.service_account is None:
         out.warn(
             f"no credentials are named for {work_url}: pods have those of the namespace's default ServiceAccount, "
             "if any. Set storage.secret or service_account in the cluster profile"
+        )
+    if spec.stage == "evaluate" and judges_server(planned.run) and TOKEN_VARIABLE not in spec.secrets:
+        out.warn(
+            f"no token is named for the policy server: one that asks for a token refuses the job. Set "
+            f"secrets.{TOKEN_VARIABLE}={{secret: …, key: …}} in the cluster profile, with the Secret that serving.token "
+            "names for the servers"
         )
 
 

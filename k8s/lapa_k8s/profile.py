@@ -39,7 +39,7 @@ class ClusterProfile(Spec):
     gpu_node: NodeShape = NodeShape()
     """A whole machine of the kind that trains."""
     cpu_node: NodeShape = NodeShape(gpus=0, cpu=16, memory_gib=64, shared_memory_gib=8, scratch=Scratch(size_gib=100))
-    """What `ingest` gets."""
+    """What stages without a GPU get: `ingest`, and `evaluate` of a server that runs."""
     scheduling: Scheduling = Scheduling()
     storage: ObjectStore = ObjectStore()
     tracking: Tracking = Tracking()

@@ -148,6 +148,16 @@ def test_a_request_that_cannot_be_ends_before_any_cluster_is_asked(lapactl, prof
     assert result.stdout == ""
 
 
+def test_a_profile_that_is_not_there_says_where_profiles_lie_and_which_there_are(lapactl, profile):
+    told = lapactl("submit", "pretrain", "--cluster", "prdo", "--dry-run").stderr
+    assert all(
+        part in told for part in ("Did you mean 'prod'?", ".lapa/clusters/", "lapa/clusters/. docs/guide-cluster.md")
+    )
+    assert "There is: prod." in lapactl("doctor", "--cluster", "home").stderr
+    profile.unlink()
+    assert "There is none yet." in lapactl("doctor", "--cluster", "home").stderr
+
+
 def test_a_real_submission_refuses_what_a_dry_run_warns_of(lapactl):
     result = lapactl("submit", "pretrain", "--nodes", 8)
     assert result.exit_code == 2
@@ -228,6 +238,17 @@ def test_a_server_side_dry_run_stores_nothing(lapactl, profile, fake_api):
     assert result.exit_code == 0, result.stderr
     assert fake_api.objects == {}
     assert [item["kind"] for item in manifests(result.stdout)] == ["ConfigMap", "PyTorchJob"]
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "pipeline"])
+def test_both_dry_runs_show_what_would_be_sent_and_say_what_keeps_it_from_being_sent(lapactl, fake_api, stage):
+    here, there = (lapactl("submit", stage, "--nodes", 8, f"--dry-run={where}") for where in ("client", "server"))
+    assert (here.exit_code, there.exit_code) == (0, 0), there.stderr
+    assert manifests(here.stdout) == manifests(there.stdout)
+    for shown in (here, there):
+        assert "s3://BUCKET" in shown.stderr and "refuses until what is said above is mended" in shown.stderr
+    assert fake_api.objects == {}
+    assert lapactl("submit", stage, "--nodes", 8).exit_code == 2
 
 
 def test_inputs_that_are_missing_name_the_stage_to_submit_first(lapactl, profile, fake_api):

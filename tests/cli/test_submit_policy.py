@@ -64,3 +64,26 @@ def test_without_the_registry_a_dry_run_shows_the_alias_and_says_so(lapactl, tra
     shown = lapactl(*SUBMIT, "--set=evaluate.policy=lapa-policy@production", tracking)
     assert mounted(shown.stdout)["evaluate"]["policy"] == "lapa-policy@production"
     assert "no alias 'production'" in shown.stderr
+
+
+SERVED = "--set=evaluate.policy=wss://lapa-policy.robotics:8000"
+TOKEN = "--set=cluster.secrets.LAPA_SERVER_TOKEN={secret: robots, key: token}"
+
+
+@pytest.mark.parametrize("stage", ["evaluate", "pipeline"])
+def test_judging_a_server_holds_no_gpu_and_asks_for_its_token(lapactl, stage: str):
+    words = ("submit", stage, "--config", "tabletop", "--set=baselines={}", "--dry-run", SERVED)
+    words += ("--from", "evaluate") if stage == "pipeline" else ()
+    told = "no token is named for the policy server"
+    shown = lapactl(*words)
+    assert shown.exit_code == 0, shown.stderr
+    assert "nvidia.com/gpu" not in shown.stdout and "no GPU" in shown.stderr
+    assert told in shown.stderr
+    named = lapactl(*words, TOKEN)
+    assert told not in named.stderr and "LAPA_SERVER_TOKEN" in named.stdout and "robots" in named.stdout
+
+
+def test_a_gpu_that_is_asked_for_is_given(lapactl):
+    assert "nvidia.com/gpu: '1'" in lapactl(*SUBMIT, SERVED, "--gpus-per-node", 1).stdout
+    of_a_bundle = lapactl(*SUBMIT, "--set=evaluate.policy=s3://robots/red")
+    assert "nvidia.com/gpu: '1'" in of_a_bundle.stdout and "no token is named" not in of_a_bundle.stderr
