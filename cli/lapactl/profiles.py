@@ -61,7 +61,7 @@ def find_profile(name: str | None) -> Found:
         f"Did you mean '{close[0]}'?" if close else f"There is: {', '.join(known)}." if known else "There is none yet."
     )
     raise ConfigError(
-        f"there is no cluster profile '{name}'. {what} A profile is a file NAME.yaml in .lapa/clusters/ of the project, "
+        f"there is no cluster profile '{name}'. {what} A profile is a file NAME.yaml in the project's .lapa/clusters/, "
         f"here or in a folder above, or in {_shown(profile_folders()[-1])}/. {GUIDE} shows one"
     )
 

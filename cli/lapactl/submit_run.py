@@ -155,9 +155,8 @@ def warn_without_credentials(out: Output, planned: PlannedJob) -> None:
         )
     if spec.stage == "evaluate" and judges_server(planned.run) and TOKEN_VARIABLE not in spec.secrets:
         out.warn(
-            f"no token is named for the policy server: one that asks for a token refuses the job. Set "
-            f"secrets.{TOKEN_VARIABLE}={{secret: …, key: …}} in the cluster profile, with the Secret that serving.token "
-            "names for the servers"
+            "no token is named for the policy server: one that asks for a token refuses the job. Set "
+            f"secrets.{TOKEN_VARIABLE}={{secret: …, key: …}} in the cluster profile: the Secret that serving.token names"
         )
 
 
