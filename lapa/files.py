@@ -142,14 +142,27 @@ def remove(url: str) -> None:
             fs.rm(path, recursive=True)
 
 
+class Digest:
+    """SHA-256 over parts, each with its length."""
+
+    def __init__(self) -> None:
+        self._sha = hashlib.sha256()
+
+    def add(self, part: bytes | str) -> None:
+        data = part.encode() if isinstance(part, str) else part
+        self._sha.update(len(data).to_bytes(8, "big"))
+        self._sha.update(data)
+
+    def hex(self) -> str:
+        return self._sha.hexdigest()
+
+
 def digest(*parts: bytes | str) -> str:
     """SHA-256 over parts, each with its length, as hexadecimal text."""
-    sha = hashlib.sha256()
+    found = Digest()
     for part in parts:
-        data = part.encode() if isinstance(part, str) else part
-        sha.update(len(data).to_bytes(8, "big"))
-        sha.update(data)
-    return sha.hexdigest()
+        found.add(part)
+    return found.hex()
 
 
 def _entries(url: str) -> list[dict[str, Any]]:

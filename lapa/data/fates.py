@@ -1,5 +1,8 @@
 """Recordings that share a fate: all of them are on the same side of every split."""
 
+import numpy as np
+from jaxtyping import Int64
+
 
 class Fates:
     """Joins of a later recording with an earlier one, which decides for both."""
@@ -21,3 +24,24 @@ class Fates:
         while name in self._earlier:
             name = self._earlier[name]
         return name
+
+
+class NumberedFates:
+    """The same of recordings that are numbers from 0 on: 8 bytes of each."""
+
+    def __init__(self, count: int) -> None:
+        self._earlier = np.arange(count)
+
+    def join(self, later: int, earlier: int) -> None:
+        self._earlier[self._root(later)] = self._root(earlier)
+
+    def roots(self) -> Int64[np.ndarray, " r"]:
+        """Of each recording the one that decides, itself where nothing else does."""
+        while not np.array_equal(further := self._earlier[self._earlier], self._earlier):
+            self._earlier = further
+        return self._earlier
+
+    def _root(self, number: int) -> int:
+        while (earlier := int(self._earlier[number])) != number:
+            number = earlier
+        return number

@@ -1,14 +1,15 @@
 """Near-duplicates in a dataset: clips of nearly the same pictures and length, however each was encoded.
 
 Perceptual hashes name suspects without comparing every pair; small thumbnails then decide, since episodes that one
-resting camera filmed have nearly the same hash however differently the robot moves. n clips, y x c pixels and channels.
+resting camera filmed have nearly the same hash however differently the robot moves. Beside the hashes, memory is a few
+tens of bytes of each clip. n clips, s suspects of each, y x c pixels and channels.
 """
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 
 from lapa.config.quality import QualityConfig
 
@@ -19,8 +20,14 @@ _NEIGHBOURS = 8
 """Of a clip, among those with the same band in the order of their hashes: so a band that many share costs little."""
 _SUSPECTS = 4
 """Of a clip, the nearest ones, whose thumbnails are compared."""
+_BLOCK = 8_192
+"""Pairs that are looked at in one go."""
 _LENGTH_SHARE, _LENGTH_SECONDS = 0.05, 0.25
 """Duplicates last equally long, but for this share of the longer one or this many seconds."""
+
+
+ThumbsOf = Callable[[int], UInt8[np.ndarray, "4 y x c"]]
+"""Those of a clip, by its number."""
 
 
 class Twin(NamedTuple):
@@ -31,43 +38,70 @@ class Twin(NamedTuple):
 
 
 def find_twins(
-    hashes: Sequence[bytes],
-    seconds: Sequence[float],
-    thumbs_of: Callable[[int], UInt8[np.ndarray, "4 y x c"]],
-    config: QualityConfig,
+    hashes: Sequence[bytes], seconds: Sequence[float], thumbs_of: ThumbsOf, config: QualityConfig
 ) -> list[Twin]:
     """Each clip that repeats an earlier one, once, with the earliest that it repeats; in order."""
-    if len(hashes) < 2:
-        return []
     bits = np.frombuffer(b"".join(hashes), np.uint8).reshape(len(hashes), HASH_BYTES)
-    earliest: dict[int, int] = {}
-    for first, second in _suspects(bits, np.asarray(seconds), config):
-        change = np.abs(thumbs_of(first).astype(np.int16) - thumbs_of(second)).max()
-        if change <= config.duplicate_change:
-            earliest.setdefault(second, earliest.get(first, first))
-    return [Twin(clip, earlier) for clip, earlier in sorted(earliest.items())]
+    repeated = confirmed(suspected(bits, np.asarray(seconds, float), config), thumbs_of, config)
+    return [Twin(int(clip), int(repeated[clip])) for clip in np.flatnonzero(repeated >= 0)]
 
 
-def _suspects(
+def suspected(
     bits: UInt8[np.ndarray, "n 32"], seconds: Float[np.ndarray, " n"], config: QualityConfig
-) -> list[tuple[int, int]]:
-    """Pairs to compare, the lower number first; by the higher number, then by how near they are."""
-    columns = np.ascontiguousarray(bits).view(">u8").astype(np.uint64)
-    bands = np.ascontiguousarray(bits).view(f">u{_BAND_BYTES}")
-    found = np.empty(0, np.int64)  # a pair as one number, and once: most bands name the same ones
+) -> Int64[np.ndarray, "n s"]:
+    """Of each clip, the earlier ones that it may repeat, the nearest first; -1 behind the last."""
+    nearest = np.full((len(bits), _SUSPECTS), _NONE)
+    alike = np.argsort(bits.view(f"S{HASH_BYTES}").ravel(), kind="stable")
+    bands = bits.view(f">u{_BAND_BYTES}")
     for band in range(bands.shape[1]):
-        order = np.lexsort((np.arange(len(bits)), *columns.T[::-1], bands[:, band]))
+        order = alike[np.argsort(bands[alike, band], kind="stable")]
         for step in range(1, min(_NEIGHBOURS, len(order) - 1) + 1):
-            left, right = order[:-step], order[step:]
-            same = bands[left, band] == bands[right, band]
-            left, right = left[same], right[same]
-            found = np.union1d(found, np.minimum(left, right) * len(bits) + np.maximum(left, right))
-    pairs = np.stack(np.divmod(found, len(bits)), axis=1)
-    distances = np.bitwise_count(bits[pairs[:, 0]] ^ bits[pairs[:, 1]]).sum(axis=1)
-    apart = np.abs(seconds[pairs[:, 0]] - seconds[pairs[:, 1]])
-    longest = np.maximum(seconds[pairs[:, 0]], seconds[pairs[:, 1]])
+            for start in range(0, len(order) - step, _BLOCK):
+                left, right = order[:-step][start : start + _BLOCK], order[step:][start : start + _BLOCK]
+                same = bands[left, band] == bands[right, band]
+                _keep_nearest(nearest, left[same], right[same], bits, seconds, config)
+    nearest.sort(axis=1)
+    is_none = nearest == _NONE
+    nearest %= max(1, len(bits))
+    nearest[is_none] = -1
+    return nearest
+
+
+def confirmed(
+    suspects: Int64[np.ndarray, "n s"], thumbs_of: ThumbsOf, config: QualityConfig
+) -> Int64[np.ndarray, " n"]:
+    """Of each clip, the earliest one that it repeats; -1 of one that repeats none."""
+    repeated = np.full(len(suspects), -1)
+    for clip in np.flatnonzero(suspects[:, 0] >= 0).tolist():
+        thumbs = thumbs_of(clip).astype(np.int16)
+        for suspect in suspects[clip][suspects[clip] >= 0].tolist():
+            if np.abs(thumbs - thumbs_of(suspect)).max() <= config.duplicate_change:
+                repeated[clip] = suspect if repeated[suspect] < 0 else repeated[suspect]
+                break
+    return repeated
+
+
+_NONE = np.iinfo(np.int64).max
+
+
+def _keep_nearest(
+    nearest: Int64[np.ndarray, "n s"],
+    left: Int64[np.ndarray, " p"],
+    right: Int64[np.ndarray, " p"],
+    bits: UInt8[np.ndarray, "n 32"],
+    seconds: Float[np.ndarray, " n"],
+    config: QualityConfig,
+) -> None:
+    """Of p pairs, in each of which no clip is twice on one side, keep those that are nearer than what is kept.
+
+    A suspect is kept as one number, by which the nearer one is the smaller, and of two equally near the earlier.
+    """
+    distances = np.bitwise_count(bits[left] ^ bits[right]).sum(axis=1, dtype=np.int64)
+    apart, longest = np.abs(seconds[left] - seconds[right]), np.maximum(seconds[left], seconds[right])
     near = (distances <= config.duplicate_bits) & (apart <= np.maximum(_LENGTH_SHARE * longest, _LENGTH_SECONDS))
-    pairs, distances = pairs[near], distances[near]
-    pairs = pairs[np.lexsort((pairs[:, 0], distances, pairs[:, 1]))]
-    rank = np.arange(len(pairs)) - np.searchsorted(pairs[:, 1], pairs[:, 1])
-    return [(int(first), int(second)) for first, second in pairs[rank < _SUSPECTS]]
+    for one, other in ((left, right), (right, left)):
+        later = near & (one > other)
+        clips, found = one[later], distances[later] * len(bits) + other[later]
+        farthest = nearest[clips].argmax(axis=1)
+        is_new = (found < nearest[clips, farthest]) & ~(nearest[clips] == found[:, None]).any(axis=1)
+        nearest[clips[is_new], farthest[is_new]] = found[is_new]
