@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable
@@ -18,14 +19,21 @@ from lapa.errors import LapaError
 from lapa.stages.plan import datasets_of
 from lapa.tracking.mlflow_client import tracking_uri
 from lapactl.library import ask_library
+from lapactl.submit_job import PLACEHOLDER
 
 GIB = 1024**3
 NEEDED = ("torch", "av", "mlflow", "s3fs")
 """Packages without which no stage runs; others belong to one engine, backbone or source."""
 
 
+STORE_REMEDY = "check the path; for S3 check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL"
+
 Status = Literal["ok", "warn", "fail", "unseen"]
 """`unseen`: cannot be found out from here, and the words say from where."""
+
+
+class NothingThere(Exception):
+    """The store answers, and has no such data."""
 
 
 class Check(NamedTuple):
@@ -39,8 +47,24 @@ class Check(NamedTuple):
 
 def check_everything(run: RunConfig) -> list[Check]:
     """All checks, in the order in which one would repair."""
-    checks = [_python(), *_library(run), _memory(), _disk(run), _shared_memory(), check_work(run), *check_sources(run)]
-    return [*checks, _tracking(run)]
+    asked: dict[str, Callable[[], list[Check]]] = {
+        "python": lambda: [_python()],
+        "packages": lambda: _library(run),
+        "memory": lambda: [_memory()],
+        "disk": lambda: [_disk(run)],
+        "shared memory": lambda: [_shared_memory()],
+        "work folder": lambda: [check_work(run)],
+        "data": lambda: check_sources(run),
+        "tracking": lambda: [_tracking(run)],
+    }
+    return [check for name, ask in asked.items() for check in _answered(name, ask)]
+
+
+def _answered(name: str, ask: Callable[[], list[Check]]) -> list[Check]:
+    try:
+        return ask()
+    except Exception as error:  # whatever it is, the other checks are worth having
+        return [Check(name, "fail", f"cannot be found out: {words_of(error)}", STORE_REMEDY)]
 
 
 def _python() -> Check:
@@ -122,8 +146,7 @@ def check_work(run: RunConfig) -> Check:
             raise OSError("what was written reads back differently")
         return f"{run.work_url} can be written and read"
 
-    remedy = "check the path; for S3 check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL"
-    return _tried("work folder", try_out, remedy)
+    return _tried("work folder", try_out, STORE_REMEDY)
 
 
 def check_sources(run: RunConfig) -> list[Check]:
@@ -132,8 +155,7 @@ def check_sources(run: RunConfig) -> list[Check]:
         for role, config in datasets_of(run).items()
         for name, part in parts_of(config).items()
     }
-    remedy = "set the dataset's url, or its source.url, to what is there"
-    return [_tried(f"{role} data", partial(_found, url), remedy) for role, url in urls.items() if url]
+    return [_tried(f"{role} data", partial(_found, url), STORE_REMEDY) for role, url in urls.items() if url]
 
 
 def _url_of(config: IngestConfig | ExistingDataset) -> str | None:
@@ -144,8 +166,10 @@ def _url_of(config: IngestConfig | ExistingDataset) -> str | None:
 
 
 def _found(url: str) -> str:
+    if PLACEHOLDER in url:
+        raise NothingThere(f"{url} is the preset's, where BUCKET stands for yours")
     if not files.exists(url):
-        raise FileNotFoundError(f"nothing at {url}")
+        raise NothingThere(f"nothing at {url}")
     return url
 
 
@@ -165,5 +189,19 @@ def _tracking(run: RunConfig) -> Check:
 def _tried(name: str, attempt: Callable[[], str], remedy: str) -> Check:
     try:
         return Check(name, "ok", attempt())
+    except NothingThere as error:
+        return Check(name, "fail", str(error), "set the dataset's url, or its source.url, to what is there")
     except Exception as error:  # of any store's own kind: whatever it is, it is this check's answer
-        return Check(name, "fail", f"{type(error).__name__}: {error}", remedy)
+        return Check(name, "fail", words_of(error), remedy)
+
+
+def words_of(error: Exception) -> str:
+    """An error in a line of a table: ours and the system's in their own words, a store's with the name of its kind."""
+    if isinstance(error, urllib.error.URLError) and isinstance(error.reason, Exception):
+        return words_of(error.reason)
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    if isinstance(error, LapaError):
+        return " ".join(line.strip() for line in lines)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return f"{lines[0]} ({type(error).__name__})"

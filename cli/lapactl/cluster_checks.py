@@ -9,7 +9,7 @@ from typing import NamedTuple
 from lapa.config.run import RunConfig
 from lapa_k8s.access import PIPELINE, QUEUES, SUBMITTER, Right, may_get, missing_verbs
 from lapa_k8s.client import Cluster
-from lapa_k8s.errors import AccessDenied, ClusterError, KindNotServed, NotFound
+from lapa_k8s.errors import AccessDenied, ClusterError, ClusterUnreachable, KindNotServed, NotFound
 from lapa_k8s.kinds import PYTORCHJOB, SECRET, SERVICE_ACCOUNT, TRAINJOB, Kind
 from lapa_k8s.kubeconfig import context_namespace
 from lapa_k8s.parts import Operator
@@ -22,6 +22,7 @@ from lapactl.cluster_profile_checks import check_profile
 from lapactl.cluster_quota import check_queue, check_resource_quotas
 from lapactl.submit_settings import Settings
 
+FIRST_JOB = "the first job tells: lapactl jobs why JOB"
 ROLE = "ask the platform team for the chart's role lapa-submitter in the namespace"
 
 
@@ -43,30 +44,56 @@ def check_cluster(settings: Settings, *, nodes: int) -> list[Check]:
         cluster = Cluster.connect(profile.context)
         version = cluster.get_path("/version")
     except ClusterError as error:
-        return [Check("api", "fail", str(error)), *offline]
+        return [_verdict("api", "fail", error), *offline]
     namespace = profile.namespace or context_namespace(profile.context)
     site = Site(cluster, profile, settings.run, namespace, nodes)
-    checks: list[Callable[[Site], list[Check]]] = [
-        _namespace, _permissions, _operators, _queue, _accounts, _secrets, _image_pull,
-    ]  # fmt: skip
-    found = [Check("api", "ok", f"{cluster.host} answers, Kubernetes {version.get('gitVersion', '?')}")]
-    for check in checks:
-        found += _tried(check, site)
-    return [*found, *offline]
+    answers = Check("api", "ok", f"{cluster.host} answers, Kubernetes {version.get('gitVersion', '?')}")
+    return [answers, *_asked(site), *offline]
 
 
-def _tried(check: Callable[[Site], list[Check]], site: Site) -> list[Check]:
-    try:
-        return check(site)
-    except ClusterError as error:  # whatever it is, it is this check's answer
-        return [Check(check.__name__.strip("_"), "fail", str(error))]
+def _asked(site: Site) -> list[Check]:
+    """What the API answers to; once it is away, the rest is not asked."""
+    checks: dict[str, Callable[[Site], list[Check]]] = {
+        "namespace": _namespace, "permissions": _permissions, "operators": _operators, "queue": _queue,
+        "accounts": _accounts, "secrets": _secrets, "image pull": _image_pull,
+    }  # fmt: skip
+    found: list[Check] = []
+    away: ClusterUnreachable | None = None
+    for name, check in checks.items():
+        if away is not None:
+            found.append(Check(name, "unseen", "not asked: the API went away meanwhile", _AGAIN))
+            continue
+        try:
+            found += check(site)
+        except ClusterUnreachable as error:
+            found.append(_verdict(name, "fail", error))
+            away = error
+        except AccessDenied as error:
+            found.append(_verdict(name, "fail" if name in _MUST_BE_SEEN else "unseen", error))
+        except ClusterError as error:  # whatever it is, it is this check's answer
+            found.append(_verdict(name, "fail", error))
+        except Exception as error:  # an answer that no API server gives: a proxy, a quota that is no number
+            words = f"the API's answer is not understood ({type(error).__name__}: {error})"
+            found.append(Check(name, "fail", words, f"see what answers there: kubectl get pods -n {site.namespace}"))
+    return found
+
+
+_MUST_BE_SEEN = ("permissions", "operators")
+"""Where the answers to these are withheld, `submit` cannot work either."""
+_AGAIN = "look at `kubectl cluster-info`, then repeat the command"
+
+
+def _verdict(name: str, status: Status, error: ClusterError) -> Check:
+    """Our errors end with the next move; it is the remedy."""
+    words, _, remedy = str(error).rpartition(". ")
+    return Check(name, status, words, remedy) if words else Check(name, status, remedy, _AGAIN)
 
 
 def _namespace(site: Site) -> list[Check]:
     try:
         labels = site.cluster.get_path(f"/api/v1/namespaces/{site.namespace}")["metadata"].get("labels") or {}
     except AccessDenied:
-        return [Check("namespace", "unseen", f"'{site.namespace}' may not be looked at; the checks below say more")]
+        return [Check("namespace", "unseen", f"'{site.namespace}' may not be looked at", "the checks below say more")]
     except NotFound:
         return [Check("namespace", "fail", f"there is no namespace '{site.namespace}'", "create it, or set namespace")]
     level = labels.get("pod-security.kubernetes.io/enforce")
@@ -129,7 +156,7 @@ def _runtime(site: Site) -> list[Check]:
     try:
         site.cluster.get_path(path)
     except AccessDenied:
-        return [Check("runtime", "unseen", f"{ref.kind} '{ref.name}' may not be looked at")]
+        return [Check("runtime", "unseen", f"{ref.kind} '{ref.name}' may not be looked at", FIRST_JOB)]
     except (NotFound, KindNotServed):
         remedy = "install the chart helm/lapa, or set runtime in the cluster profile"
         return [Check("runtime", "fail", f"there is no {ref.kind} '{ref.name}'", remedy)]
@@ -162,7 +189,7 @@ def _account(site: Site, check: str, name: str, *, missing: tuple[Status, str]) 
         if site.cluster.is_there(SERVICE_ACCOUNT, site.namespace, name):
             return Check(check, "ok", f"ServiceAccount '{name}' is there")
     except AccessDenied:
-        return Check(check, "unseen", f"ServiceAccount '{name}' may not be looked at")
+        return Check(check, "unseen", f"ServiceAccount '{name}' may not be looked at", FIRST_JOB)
     status, remedy = missing
     return Check(check, status, f"there is no ServiceAccount '{name}'", remedy)
 
@@ -187,9 +214,7 @@ def _secrets(site: Site) -> list[Check]:
 
 def _secret(site: Site, where: str, name: str) -> Check:
     if not may_get(site.cluster, site.namespace, SECRET, name):
-        return Check(
-            where, "unseen", f"Secret '{name}' may not be looked at, as it should be; pods tell whether it is there"
-        )
+        return Check(where, "unseen", f"Secret '{name}' may not be looked at, as it should be", FIRST_JOB)
     if site.cluster.is_there(SECRET, site.namespace, name):
         return Check(where, "ok", f"Secret '{name}' is there; its values were not asked for")
     return Check(where, "fail", f"there is no Secret '{name}' in '{site.namespace}'", "create it, or name another")

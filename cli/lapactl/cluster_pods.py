@@ -24,7 +24,8 @@ def check_image_pull(cluster: Cluster, namespace: str, image: str) -> Check:
                 return Check("image pull", "fail", f"pod '{name}': {why.why}", why.remedy)
             if status.get("imageID"):
                 return Check("image pull", "ok", f"pod '{name}' has pulled '{image}'")
-    return Check("image pull", "unseen", f"no pod here has tried '{image}' yet: the first job tells")
+    remedy = "the first job tells: lapactl jobs why JOB"
+    return Check("image pull", "unseen", f"no pod here has tried '{image}' yet", remedy)
 
 
 def _statuses_of(pod: Manifest, image: str) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,7 @@ from urllib.parse import urlparse
 
 from lapa_k8s.image_reference import parse_reference
 from lapa_k8s.profile import ClusterProfile
-from lapactl.checks import Check, Status, check_sources, check_work
+from lapactl.checks import Check, Status, check_sources, check_work, words_of
 from lapactl.submit_job import obstacles_of
 from lapactl.submit_settings import Settings
 
@@ -57,17 +57,19 @@ def _image(profile: ClusterProfile) -> Check:
 
 def _mlflow(settings: Settings) -> Check:
     uri = settings.run.tracking.uri or settings.cluster.tracking.uri
-    if not settings.run.tracking.enabled or uri is None:
-        return Check("mlflow", "ok" if not settings.run.tracking.enabled else "warn", "no server is named")
+    if not settings.run.tracking.enabled:
+        return Check("mlflow", "ok", "tracking is switched off (tracking.enabled)")
+    if uri is None:
+        return Check("mlflow", "warn", "no server is named", "set tracking.uri in the cluster profile")
     host = urlparse(uri).hostname or ""
     try:
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5) as answer:
             return Check("mlflow", "ok", f"{uri} answers {answer.status} from here; pods may see it differently")
-    except (OSError, ValueError) as error:
+    except Exception as error:  # whatever is at that address may answer anything
         is_inside = "." not in host or host.endswith((".svc", ".cluster.local"))
         where = "a name inside the cluster, which only pods know" if is_inside else "pods may see it differently"
         remedy = "check tracking.uri and that the server runs; a server that only pods reach is no mistake"
-        return Check("mlflow", "warn", f"{uri} does not answer from here ({error}): {where}", remedy)
+        return Check("mlflow", "warn", f"{uri} does not answer from here ({words_of(error)}): {where}", remedy)
 
 
 def _unseen(profile: ClusterProfile) -> list[Check]:

@@ -21,7 +21,8 @@ def check_queue(cluster: Cluster, profile: ClusterProfile, namespace: str, *, no
     try:
         behind, queue = cluster_queue_of(cluster, namespace, name)
     except AccessDenied:
-        return Check("queue", "unseen", f"LocalQueue '{name}' or the ClusterQueue behind it may not be looked at")
+        words = f"LocalQueue '{name}' or the ClusterQueue behind it may not be looked at"
+        return Check("queue", "unseen", words, "a job that waits tells: lapactl jobs why JOB")
     except (KindNotServed, NotFound) as error:
         words, _, remedy = str(error).partition(". ")
         return Check("queue", "fail", words, remedy)
@@ -101,7 +102,8 @@ def check_resource_quotas(cluster: Cluster, profile: ClusterProfile, namespace: 
     try:
         quotas = cluster.select(RESOURCE_QUOTA, namespace)
     except AccessDenied:
-        return [Check("quota", "unseen", "ResourceQuotas may not be looked at")]
+        remedy = "where one has no room, `submit` is refused and says so"
+        return [Check("quota", "unseen", "ResourceQuotas may not be looked at", remedy)]
     wanted, key = nodes * profile.gpu_node.gpus, f"requests.{profile.gpu_node.gpu_resource}"
     limits = _limits(quotas, key)
     if not limits:

@@ -38,9 +38,12 @@ def doctor(
     out = Output(output)
     checks = _of_machine(run, overrides, work) if cluster is None else _of_cluster(run, cluster, overrides, work, nodes)
     out.rows([check._asdict() for check in checks], columns=["check", "status", "found"])
+    remedies: dict[str, list[str]] = {}
     for check in checks:
-        if check.remedy:
-            out.hint(f"{check.check}: {check.remedy}")
+        remedies.setdefault(check.remedy, []).append(check.check)
+    for remedy, names in remedies.items():
+        if remedy:
+            out.hint(f"{', '.join(names)}: {remedy}")
     if any(check.status == "fail" for check in checks):
         raise typer.Exit(1)
 

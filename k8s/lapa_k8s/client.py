@@ -212,7 +212,7 @@ class Cluster:
                 code, text = response.status, response.data.decode(errors="replace")
                 patience = response.headers.get("Retry-After", "")
             if code < 300:
-                return dict(json.loads(text))
+                return _object(self.host, text)
             # A throttled request was not looked at; of one that failed in the server only reading is safe to repeat.
             if wait is None or not (code == 429 or (method == "GET" and code in BUSY_CODES)):
                 raise refusal(asked, code, text)
@@ -261,6 +261,21 @@ class Cluster:
             raise unreachable(self.host, error) from error
         finally:
             response.close()
+
+
+def _object(host: str, text: str) -> Manifest:
+    """What every answer of the API is. Raises ClusterUnreachable for a proxy's or a login page."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if isinstance(found, dict):
+        return found
+    said = " ".join(text.split())[:80]
+    raise ClusterUnreachable(
+        f"{host} answers, but not as Kubernetes does ('{said}'): a proxy or a login page is in between. Check the "
+        "server's address in the kubeconfig; `kubectl cluster-info` tries it out"
+    )
 
 
 def _no_way(context: str | None, error: Exception) -> str:

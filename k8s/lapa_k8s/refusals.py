@@ -46,6 +46,8 @@ class Asked(NamedTuple):
         if "namespaces" not in parts:
             return self.path
         rest = parts[parts.index("namespaces") + 1 :]
+        if len(rest) == 1:
+            return f"namespace '{rest[0]}'"
         named = f" '{rest[2]}'" if len(rest) > 2 else ""
         return f"{'/'.join(rest[1:2] + rest[3:])}{named} in namespace '{rest[0]}'"
 
@@ -69,6 +71,11 @@ def refusal(asked: Asked, code: int, body: str) -> ClusterError:
             return AccessDenied(
                 f"{asked.host} was asked without a login: the kubeconfig has none, or the program that it calls for "
                 "one failed. Log in again; `kubectl get pods` shows what that program says"
+            )
+        case 403 if "/namespaces/" not in asked.path:
+            return AccessDenied(
+                f"you may not {asked.words}: {message}. Ask the platform team: it is a right of the cluster, which no "
+                "role of a namespace gives"
             )
         case 403:
             role = _role_for(asked)

@@ -77,8 +77,39 @@ def doctor(lapactl):
 def test_without_an_api_the_rest_is_told_all_the_same(doctor):
     code, rows = doctor()
     assert code == 1
-    assert "no kubeconfig" in rows["api"]["found"]
+    assert "no kubeconfig" in rows["api"]["found"] and "KUBECONFIG" in rows["api"]["remedy"]
     assert {"image", "mlflow", "shared memory"} <= rows.keys()
+
+
+REFUSALS = {
+    "nothing may be looked at": status(403, "Forbidden", "no"),
+    "a server that is broken": status(500, "InternalError", "boom"),
+    "a login page": (200, "<html>Sign in</html>"),
+    "an object without anything in it": (200, {}),
+}
+
+
+@pytest.mark.parametrize("answer", REFUSALS.values(), ids=REFUSALS.keys())
+@pytest.mark.parametrize("knows_its_version", [True, False])
+def test_whatever_the_api_says_every_check_ends_as_a_verdict_with_a_next_move(
+    doctor, fake_api, answer, knows_its_version
+):
+    is_told = (lambda path: path != "/version") if knows_its_version else (lambda path: True)
+    fake_api.rules.insert(0, lambda method, path, _: answer if is_told(path) else None)
+    _, rows = doctor()
+    lacking = [row["check"] for row in rows.values() if row["status"] != "ok" and not row["remedy"]]
+    assert not lacking
+    assert {"api", "image", "mlflow"} <= rows.keys()
+    if rows["api"]["status"] == "ok" and answer != (200, {}):
+        assert {"namespace", "permissions", "operators", "queue", "image pull"} <= rows.keys()
+        assert rows["permissions"]["status"] != "ok"
+
+
+def test_an_api_that_goes_away_in_the_middle_is_not_asked_again(doctor, fake_api):
+    fake_api.rules.insert(0, lambda method, path, _: (200, "<html>") if path.startswith("/apis/") else None)
+    code, rows = doctor()
+    assert (code, rows["permissions"]["status"], rows["queue"]["status"]) == (1, "fail", "unseen")
+    assert "went away" in rows["queue"]["found"]
 
 
 def test_a_cluster_in_order_passes(doctor, fake_api):
@@ -171,6 +202,7 @@ def test_an_mlflow_that_does_not_answer_from_here_is_a_warning(doctor):
     row = doctor()[1]["mlflow"]
     assert row["status"] == "warn"
     assert "pods may see it differently" in row["found"]
+    assert "(Connection refused)" in row["found"] and "urlopen" not in row["found"]
 
 
 def test_only_quota_of_the_resource_counts():

@@ -64,6 +64,15 @@ def test_sources_that_are_not_there_fail(lapactl, tmp_path):
     assert statuses(json.loads(result.stdout))["videos data"] == "fail"
 
 
+def test_a_check_that_breaks_down_and_a_bucket_that_stands_for_yours_are_verdicts(lapactl, tmp_path, monkeypatch):
+    monkeypatch.setattr("lapactl.checks.shutil.disk_usage", lambda path: 1 / 0)
+    found = json.loads(lapactl("doctor", "lapa", "--work", tmp_path, "--output", "json").stdout)
+    told = {check["check"]: check for check in found}
+    assert told["disk"]["found"] == "cannot be found out: division by zero (ZeroDivisionError)"
+    assert "BUCKET stands for yours" in told["videos data"]["found"] and "source.url" in told["videos data"]["remedy"]
+    assert all(check["remedy"] for check in found if check["status"] != "ok")
+
+
 def test_a_library_that_does_not_start_is_one_failed_check(lapactl, tmp_path, monkeypatch):
     def refuse(arguments, **_):
         raise LapaError("ModuleNotFoundError: No module named 'torch'")
