@@ -18,6 +18,7 @@
     │   └── LossNotFinite      the loss became NaN or infinite
     ├── PolicyError            a bundle is damaged, or an action leaves its bounds
     ├── TrackingError          the tracking server refused, or stayed away too long
+    │   └── NotRegistered      the registry has no such model, alias or version
     ├── PromotionRefused       a gate failed, so nothing was promoted
     ├── PromotionConflict      another promotion came first, so nothing was promoted
     ├── ServingError           a policy server cannot start, stayed away, or refused a request
@@ -112,6 +113,13 @@ class TrackingError(LapaError):
     """The tracking server refused a request, or stayed away for too long."""
 
     exit_code = 7
+
+
+class NotRegistered(TrackingError):
+    """The registry answers, and has no model, alias or version of that name."""
+
+    exit_code = 26
+    """Asking again changes nothing, so not 7; the code is that of any name that is not there (`lapa_k8s.errors`)."""
 
 
 class MissingDependency(LapaError):

@@ -83,7 +83,7 @@ def start(
     not touched. Ends with 31 where another deployer came first, with 32 where it never became ready.
     """
     from lapactl.deploy_pinned import followed_alias, pin, tell_gates
-    from lapactl.deploy_places import Place
+    from lapactl.deploy_places import Place, offering_this_machine
     from lapactl.deploy_start import Wish, deploy
     from lapactl.jobs_target import seconds_of
 
@@ -97,7 +97,8 @@ def start(
         host=host, port=port, settings=settings, seconds=seconds_of(timeout), keep_minutes=keep_minutes,
         is_reconnecting=is_reconnecting, is_waiting=is_waiting, is_dry=is_dry, reason=reason,
     )  # fmt: skip
-    deploy(out, pinned, followed_alias(model), wish)
+    with offering_this_machine(wish.place, f"lapactl deploy start {model} --target local"):
+        deploy(out, pinned, followed_alias(model), wish)
 
 
 @app.command(epilog="Example: lapactl deploy status --output json")
@@ -117,11 +118,15 @@ def status(
     What should run is the version that the alias names now; where the registry is away that is
     unknown, and the rest is shown all the same.
     """
-    from lapactl.deploy_places import Place, open_target
+    from lapactl.deploy_places import Place, open_target, saying_what_is_here, what_is_here
     from lapactl.deploy_show import deployed, print_status
 
-    found = open_target(Place(kind=target, cluster=cluster, namespace=namespace, state=state))
-    print_status(Output(output), found, names or deployed(found), _finder(config, work, tracking))
+    out, place = Output(output), Place(kind=target, cluster=cluster, namespace=namespace, state=state)
+    with saying_what_is_here(place, "status", names):
+        found = open_target(place)
+        shown = print_status(out, found, names or deployed(found), _finder(config, work, tracking))
+    if not shown and (words := what_is_here(place, "status", names)):
+        out.hint(words)
 
 
 @app.command(epilog="Example: lapactl deploy sync --all --watch 30s")
@@ -151,33 +156,33 @@ def sync(
     """
     from lapa.errors import ConfigError
     from lapactl.deploy_change import sync_once, watch
-    from lapactl.deploy_places import Place, open_target
+    from lapactl.deploy_places import Place, open_target, saying_what_is_here
     from lapactl.deploy_show import deployed
     from lapactl.jobs_target import seconds_of
 
     if is_all == bool(names):
         raise ConfigError("name the deployments to bring up to date, or say --all")
     end_cleanly()
-    out = Output(output)
-    found = open_target(Place(kind=target, cluster=cluster, namespace=namespace, state=state))
-
+    out, place = Output(output), Place(kind=target, cluster=cluster, namespace=namespace, state=state)
     every = seconds_of(interval)
+    with saying_what_is_here(place, "sync" if names else "sync --all", names):
+        found = open_target(place)
 
-    def look() -> None:
-        sync_once(
-            out,
-            found,
-            names or deployed(found),
-            _finder(config, work, tracking),
-            seconds=seconds_of(timeout),
-            keep_minutes=keep_minutes,
-            is_brief=every is not None,
-        )
+        def look() -> None:
+            sync_once(
+                out,
+                found,
+                names or deployed(found),
+                _finder(config, work, tracking),
+                seconds=seconds_of(timeout),
+                keep_minutes=keep_minutes,
+                is_brief=every is not None,
+            )
 
-    if every is None:
-        look()
-    else:
-        watch(out, look, seconds=every)
+        if every is None:
+            look()
+        else:
+            watch(out, look, seconds=every)
 
 
 @app.command(epilog='Example: lapactl deploy rollback lapa-policy --reason "drops the block"')
@@ -203,15 +208,16 @@ def rollback(
     version that was left, until it is deployed by name or the alias moves on.
     """
     from lapactl.deploy_change import roll_back
-    from lapactl.deploy_places import Place, open_target
+    from lapactl.deploy_places import Place, open_target, saying_what_is_here
     from lapactl.jobs_target import seconds_of
 
     end_cleanly()
-    found = open_target(Place(kind=target, cluster=cluster, namespace=namespace, state=state))
-    roll_back(
-        Output(output), found, name, version=to, reason=reason, seconds=seconds_of(timeout),
-        keep_minutes=keep_minutes, is_reconnecting=is_reconnecting,
-    )  # fmt: skip
+    place = Place(kind=target, cluster=cluster, namespace=namespace, state=state)
+    with saying_what_is_here(place, "rollback", [name]):
+        roll_back(
+            Output(output), open_target(place), name, version=to, reason=reason, seconds=seconds_of(timeout),
+            keep_minutes=keep_minutes, is_reconnecting=is_reconnecting,
+        )  # fmt: skip
 
 
 @app.command(epilog="Example: lapactl deploy history lapa-policy")
@@ -224,11 +230,12 @@ def history(
     output: OutputOption = OutputFormat.TEXT,
 ) -> None:
     """List what ran, newest first, by whom and why."""
-    from lapactl.deploy_places import Place, open_target
+    from lapactl.deploy_places import Place, open_target, saying_what_is_here
     from lapactl.deploy_show import print_history
 
     place = Place(kind=target, cluster=cluster, namespace=namespace, state=state)
-    print_history(Output(output), open_target(place), name)
+    with saying_what_is_here(place, "history", [name]):
+        print_history(Output(output), open_target(place), name)
 
 
 @app.command(epilog="Example: lapactl deploy prune")
@@ -242,10 +249,12 @@ def prune(
 ) -> None:
     """Take away replaced versions whose time is over, and what deployers that died left behind."""
     from lapactl.deploy_change import prune_all
-    from lapactl.deploy_places import Place, open_target
+    from lapactl.deploy_places import Place, open_target, saying_what_is_here
 
-    found = open_target(Place(kind=target, cluster=cluster, namespace=namespace, state=state))
-    prune_all(Output(output), found, names or found.names())
+    place = Place(kind=target, cluster=cluster, namespace=namespace, state=state)
+    with saying_what_is_here(place, "prune", names):
+        found = open_target(place)
+        prune_all(Output(output), found, names or found.names())
 
 
 @app.command(epilog="Example: lapactl deploy delete lapa-policy --yes")
@@ -259,12 +268,17 @@ def delete(
     output: OutputOption = OutputFormat.TEXT,
 ) -> None:
     """Stop a deployment's servers and forget its record."""
+    from lapactl.confirm import confirm
     from lapactl.deploy_change import delete as remove
-    from lapactl.deploy_places import Place, open_target
+    from lapactl.deploy_change import require
+    from lapactl.deploy_places import Place, open_target, saying_what_is_here
 
-    found = open_target(Place(kind=target, cluster=cluster, namespace=namespace, state=state))
+    place = Place(kind=target, cluster=cluster, namespace=namespace, state=state)
+    with saying_what_is_here(place, "delete", [name]):
+        found = open_target(place)
+        require(found, name)
     if not is_sure:
-        typer.confirm(f"Robots that ask '{name}' will find nobody. Delete it?", abort=True, err=True)
+        confirm(f"Robots that ask '{name}' will find nobody. Delete it?")
     remove(Output(output), found, name)
 
 

@@ -5,15 +5,16 @@ from datetime import timedelta
 from time import sleep
 from typing import Any
 
-from lapa.errors import TrackingError
+from lapa.errors import NotRegistered, TrackingError
 from lapa_k8s.deployment_record import Release
-from lapa_k8s.errors import ClusterError, NotFound
+from lapa_k8s.errors import ClusterError
 from lapa_k8s.rollout import Outcome, Plan, previous_release, prune, roll_out
 from lapa_k8s.rollout_cluster import ClusterTarget, keep_of, startup_seconds_of
 from lapa_k8s.rollout_sync import Finder, standing, sync
 from lapactl.deploy_local import LocalSpec
+from lapactl.deploy_pinned import Absent
 from lapactl.deploy_places import AnyTarget
-from lapactl.deploy_show import deployed
+from lapactl.deploy_show import unknown
 from lapactl.deploy_start import LOCAL_STARTUP_SECONDS, report
 from lapactl.output import Output
 from lapactl.registry import person
@@ -39,7 +40,7 @@ def roll_back(
     """Without a word to the registry. Raises NotFound, RolloutFailed, Overtaken."""
     held = target.read(name)
     if held is None:
-        raise NotFound(f"there is no deployment '{name}' here; `lapactl deploy status` shows what there is")
+        raise unknown(target, name)
     release = previous_release(held.record, version=version, by=person(), reason=reason)
     plan = plan_for(target, release, seconds=seconds, keep_minutes=keep_minutes, leaves=True,
                     is_reconnecting=is_reconnecting)  # fmt: skip
@@ -78,9 +79,11 @@ def sync_once(
     told = [row for row in rows if row["did"] != "unchanged"] if is_brief else rows
     if told or not is_brief:
         out.rows(told, columns=["deployment", "did", "version", "state", "reason"])
-    unknown = [row for row in rows if row["state"] == "unknown"]
-    if failure is None and unknown:
-        failure = TrackingError(f"what should run is not known: {unknown[0]['reason']} What runs was left as it is.")
+    unasked = [row for row in rows if row["state"] == "unknown"]
+    if failure is None and unasked:
+        reason = unasked[0]["reason"]
+        kind = NotRegistered if isinstance(reason, Absent) else TrackingError
+        failure = kind(f"what should run is not known: {reason} What runs was left as it is.")
     if failure is not None:
         raise failure
 
@@ -105,10 +108,15 @@ def prune_all(out: Output, target: AnyTarget, names: list[str]) -> None:
     out.rows(rows, columns=["deployment", "removed"])
 
 
-def delete(out: Output, target: AnyTarget, name: str) -> None:
+def require(target: AnyTarget, name: str) -> None:
+    """Raises NotFound; what a first deployment left half-made is there, too."""
     if name not in target.names():
-        known = ", ".join(deployed(target)) or "none"
-        raise NotFound(f"there is no deployment '{name}' here; there is: {known}")
+        raise unknown(target, name)
+
+
+def delete(out: Output, target: AnyTarget, name: str) -> None:
+    """Raises NotFound."""
+    require(target, name)
     target.remove(name)
     out.record({"deployment": name, "state": "deleted"})
 

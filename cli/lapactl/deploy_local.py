@@ -9,6 +9,7 @@ STATE/NAME/token                         what robots must show, readable by its 
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 import time
@@ -60,22 +61,32 @@ class LocalTarget:
 
     def __init__(self, state: Path, *, token: str = "", command: "Commander | None" = None) -> None:
         """A token is kept beside the deployment, for servers that are started when nobody is there to say it."""
-        self._state, self._token, self._command = state, token, command or serve_command
+        self.state, self._token, self._command = state, token, command or serve_command
 
     @property
     def place(self) -> dict[str, Any]:
         return {"target": "local", "namespace": None}
 
     def folder(self, name: str) -> Path:
-        return self._state / name
+        return self.state / name
+
+    @property
+    def options(self) -> str:
+        """With which a command finds this place again."""
+        elsewhere = self.state != state_folder(None)
+        return " --target local" + (f" --state {shlex.quote(str(self.state))}" if elsewhere else "")
 
     def address(self, name: str) -> str:
         facts = self._front(name).facts()
         return f"ws://{facts.get('host', LOOPBACK)}:{facts.get('port', '?')}"
 
     def names(self) -> list[str]:
-        found = self._state.iterdir() if self._state.is_dir() else []
+        found = self.state.iterdir() if self.state.is_dir() else []
         return sorted(path.name for path in found if path.is_dir())
+
+    def deployed(self) -> list[str]:
+        """Those that have a record, whatever is in it."""
+        return [name for name in self.names() if (self.folder(name) / RECORD_FILE).is_file()]
 
     def read(self, name: str) -> Held | None:
         try:

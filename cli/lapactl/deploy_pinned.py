@@ -1,6 +1,6 @@
 """From a name to a version that may be deployed: pinned by number and digest, its bundle looked at, its gates told."""
 
-from lapa.errors import ConfigError, DataError, LapaError, PolicyError, TrackingError
+from lapa.errors import ConfigError, DataError, LapaError, NotRegistered, PolicyError, TrackingError
 from lapa.policy.manifest import bundle_digest, read_manifest
 from lapa.tracking.ledger import PRODUCTION, read_ledger
 from lapa.tracking.references import parse_reference, resolve
@@ -67,6 +67,10 @@ def tell_gates(out: Output, registry: Registry, pinned: Pinned) -> None:
         out.warn(f"{judged[-1].who} promoted it by force, over {forced} ({judged[-1].reason})")
 
 
+class Absent(str):
+    """Why it is not known what should run: the registry answers, and has no such model or alias."""
+
+
 def finder(registry: Registry | None, reason: str = "") -> Finder:
     """What aliases mean now; without a registry only why nobody knows. Each model is asked about once."""
     known: dict[tuple[str, str], Pinned | str] = {}
@@ -76,6 +80,8 @@ def finder(registry: Registry | None, reason: str = "") -> Finder:
             return reason
         try:
             return pinned_version(resolve(registry, f"{model}@{alias}"))
+        except NotRegistered as error:
+            return Absent(error)
         except (TrackingError, PolicyError, ConfigError) as error:
             return str(error)
 

@@ -1,5 +1,7 @@
 """Where a `deploy` command looks: a namespace of a cluster, or this machine."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, assert_never
@@ -9,12 +11,13 @@ from lapa.errors import ConfigError
 from lapa_k8s.client import Cluster
 from lapa_k8s.deployment import DeploymentSpec, Pinned, deployment_name
 from lapa_k8s.deployment_record import Release, stamp
+from lapa_k8s.errors import AccessDenied, ClientMissing, ClusterUnreachable, NotFound
 from lapa_k8s.kubeconfig import context_namespace
 from lapa_k8s.profile import ClusterProfile
 from lapa_k8s.rollout_cluster import ClusterTarget
 from lapactl.deploy_local import LocalTarget, state_folder
 from lapactl.deploy_options import TargetKind
-from lapactl.profiles import validate
+from lapactl.profiles import BUILT_IN, validate
 from lapactl.submit_settings import Flag, resolve_cluster
 
 
@@ -48,6 +51,59 @@ def open_target(place: Place) -> AnyTarget:
             )
         case _:
             assert_never(place.kind)
+
+
+def options_of(target: AnyTarget) -> str:
+    """What a suggested command needs, too, to mean the same place."""
+    match target:
+        case LocalTarget():
+            return target.options
+        case ClusterTarget():
+            return ""
+        case _:
+            assert_never(target)
+
+
+@contextmanager
+def saying_what_is_here(place: Place, command: str, names: Sequence[str] | None) -> Iterator[None]:
+    """Where a cluster was asked in vain: the error says what is deployed on this machine under these names (all, where
+    none is given), with `command` as it is typed for that."""
+    try:
+        yield
+    except (NotFound, ClusterUnreachable, AccessDenied, ClientMissing, ConfigError) as error:
+        if not (words := what_is_here(place, command, names)):
+            raise
+        raise type(error)(f"{error}\n{words}") from error
+
+
+@contextmanager
+def offering_this_machine(place: Place, command: str) -> Iterator[None]:
+    """Where there is no cluster, or none that anybody has described: the error says how to do without."""
+    try:
+        yield
+    except (ClusterUnreachable, ClientMissing, ConfigError) as error:
+        is_about_settings = isinstance(error, ConfigError)
+        if place.kind is not TargetKind.KUBERNETES or (is_about_settings and _has_profile(place)):
+            raise
+        raise type(error)(f"{error}\nOn this machine, without a cluster: `{command}`") from error
+
+
+def _has_profile(place: Place) -> bool:
+    try:
+        return resolve_cluster(place.cluster).name != BUILT_IN
+    except ConfigError:
+        return True
+
+
+def what_is_here(place: Place, command: str, names: Sequence[str] | None) -> str:
+    """Empty where a command about a cluster is about nothing that this machine has, too."""
+    here = LocalTarget(state_folder(place.state))
+    found = [name for name in here.deployed() if not names or name in names]
+    if place.kind is not TargetKind.KUBERNETES or not found:
+        return ""
+    listed = ", ".join(f"'{name}'" for name in found)
+    typed = " ".join([command, *(found if names else [])])
+    return f"This machine has a deployment {listed}: `lapactl deploy {typed}{here.options}`"
 
 
 def profile_of(place: Place, flags: list[Flag] | None = None) -> ClusterProfile:

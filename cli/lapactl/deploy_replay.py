@@ -19,7 +19,11 @@ def register(app: typer.Typer) -> None:
 
 def replay(
     recording: Annotated[
-        str, typer.Argument(metavar="RECORDING", help="What `lapactl serve --record` wrote; or a bundle, for its own.")
+        str,
+        typer.Argument(
+            metavar="RECORDING",
+            help="What `lapactl serve BUNDLE --record` wrote; or a bundle that carries observations.",
+        ),
     ],
     policy: Annotated[
         str, typer.Argument(metavar="POLICY", help="NAME[@ALIAS|/VERSION], its candidate by default; or a bundle.")
@@ -41,9 +45,11 @@ def replay(
     units and as a share of the range, and how much is beyond the tolerance; then the observations that differ most.
     """
     from lapa.config.serving import ReplayConfig
+    from lapa.serving.recording_format import require_observations
     from lapactl.library import ask_library
 
     out = Output(output)
+    require_observations(recording)
     bundle, digest = _bundle_of(policy, config, work, tracking)
     given = {"tolerance": tolerance, "limit": limit, "device": device}
     asked = ReplayConfig(

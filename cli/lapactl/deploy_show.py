@@ -1,10 +1,12 @@
 """`lapactl deploy status` and `history`."""
 
-from typing import Any
+from typing import Any, assert_never
 
 from lapa_k8s.errors import NotFound
+from lapa_k8s.rollout_cluster import ClusterTarget
 from lapa_k8s.rollout_sync import Finder, Standing, describe, standing
-from lapactl.deploy_places import AnyTarget
+from lapactl.deploy_local import LocalTarget
+from lapactl.deploy_places import AnyTarget, options_of
 from lapactl.output import Output
 
 COLUMNS = ["deployment", "state", "desired", "actual", "health", "since", "by"]
@@ -15,6 +17,12 @@ def deployed(target: AnyTarget) -> list[str]:
     return [name for name in target.names() if target.read(name) is not None]
 
 
+def unknown(target: AnyTarget, name: str) -> NotFound:
+    """That a deployment is not at this place, and which are."""
+    known = ", ".join(deployed(target)) or "none"
+    return NotFound(f"there is no deployment '{name}' {_where(target)}; there is: {known}")
+
+
 def print_status(out: Output, target: AnyTarget, names: list[str], find: Finder) -> list[Standing]:
     found = [(name, standing(target, name, find)) for name in names]
     rows = [{**describe(name, one, place=target.place), "address": target.address(name)} for name, one in found]
@@ -22,11 +30,11 @@ def print_status(out: Output, target: AnyTarget, names: list[str], find: Finder)
         out.json(rows)
         return [one for _, one in found]
     if not rows:
-        out.say("nothing is deployed here.")
+        out.say(f"nothing is deployed {_where(target)}.")
     else:
         out.table([_short(row) for row in rows], columns=COLUMNS)
     for row in rows:
-        _explain(out, row)
+        _explain(out, row, options_of(target))
     return [one for _, one in found]
 
 
@@ -34,7 +42,7 @@ def print_history(out: Output, target: AnyTarget, name: str) -> None:
     """Newest first."""
     held = target.read(name)
     if held is None:
-        raise NotFound(f"there is no deployment '{name}' here; `lapactl deploy status` shows what there is")
+        raise unknown(target, name)
     record = held.record
     rows: list[dict[str, Any]] = [
         {
@@ -71,13 +79,23 @@ def _short(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _explain(out: Output, row: dict[str, Any]) -> None:
+def _where(target: AnyTarget) -> str:
+    match target:
+        case LocalTarget():
+            return f"on this machine ({target.state})"
+        case ClusterTarget():
+            return f"in namespace '{target.place['namespace']}' of the cluster"
+        case _:
+            assert_never(target)
+
+
+def _explain(out: Output, row: dict[str, Any], options: str) -> None:
     name = row["deployment"]
     if row["health"] != "ready":
         out.warn(f"{name}: {row['health_reason']}")
     match row["state"]:
         case "drift":
-            out.hint(f"{name}: {row['reason']}; `lapactl deploy sync {name}` closes it")
+            out.hint(f"{name}: {row['reason']}; `lapactl deploy sync {name}{options}` closes it")
         case "held":
             out.hint(f"{name}: {row['reason']}")
         case "unknown":

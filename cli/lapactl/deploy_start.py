@@ -23,7 +23,15 @@ from lapa_k8s.rollout_cluster import ClusterTarget, release_of
 from lapactl.deploy_kserve import apply_inference_service
 from lapactl.deploy_local import LocalSpec, LocalTarget, local_release, state_folder
 from lapactl.deploy_options import TargetKind
-from lapactl.deploy_places import Place, cluster_spec, first_release, namespace_of, profile_of, serving_flags
+from lapactl.deploy_places import (
+    Place,
+    cluster_spec,
+    first_release,
+    namespace_of,
+    options_of,
+    profile_of,
+    serving_flags,
+)
 from lapactl.output import Output
 from lapactl.profiles import validate
 from lapactl.registry import person
@@ -132,9 +140,13 @@ def _tell(
         tidy(out, lambda: prune(target, name, older_than=timedelta(seconds=2 * seconds)))
     out.record({"deployment": name, "state": outcome.kind, **report(target, name, release, outcome)})
     if outcome.kind == "started":
-        out.hint(f"the same command, or `lapactl deploy sync {name}`, switches to it when it is ready")
+        out.hint(
+            f"the same command, or `lapactl deploy sync {name}{options_of(target)}`, switches to it when it is ready"
+        )
     elif outcome.kind == "switched" and outcome.replaced:
-        out.hint(f"back to version {outcome.replaced.pinned.version}: `lapactl deploy rollback {name}`")
+        out.hint(
+            f"back to version {outcome.replaced.pinned.version}: `lapactl deploy rollback {name}{options_of(target)}`"
+        )
 
 
 def report(target: ClusterTarget | LocalTarget, name: str, release: Release, outcome: Outcome) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 | code | from | meaning |
 |---|---|---|
 | 0 | | done |
-| 1 - 11 | `lapa.errors` | the library's tree; 2 is also a usage error |
+| 1 - 11 | `lapa.errors` | the library's tree; 2 is also a usage error, and a name that is not registered has 26 |
 | 20 - 32 | `lapa_k8s.errors` | the cluster's tree, drawn there with its codes |
 | 70 | here | a defect of ours (`EX_SOFTWARE`) |
 | 75 | a stage | stopped, its step saved: run the same command again (`EX_TEMPFAIL`) |

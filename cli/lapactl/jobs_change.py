@@ -1,10 +1,9 @@
 """`lapactl jobs cancel`, `suspend`, `resume` and `gc`: what changes jobs."""
 
-import typer
-
 from lapa_k8s.control import cancel, removable, remove, set_suspended
 from lapa_k8s.pipeline_progress import cancel_pipeline, is_pipeline, unfinished_stages
 from lapa_k8s.records import find_job
+from lapactl.confirm import confirm
 from lapactl.jobs_target import Target
 from lapactl.jobs_tracking import withdrawn
 from lapactl.output import Output
@@ -16,7 +15,7 @@ def cancel_job(out: Output, target: Target, name: str, *, is_sure: bool) -> None
         _cancel_pipeline(out, target, name, is_sure=is_sure)
         return
     if not is_sure:
-        typer.confirm(f"Stop job '{name}' in namespace '{target.namespace}' and remove it?", abort=True, err=True)
+        confirm(f"Stop job '{name}' in namespace '{target.namespace}' and remove it?")
     with withdrawn(out, target, job):
         cancel(target.cluster, target.namespace, name)
     out.record({"job": name, "kind": job["kind"], "namespace": target.namespace, "deleted": True})
@@ -27,7 +26,7 @@ def _cancel_pipeline(out: Output, target: Target, name: str, *, is_sure: bool) -
     running = [job["metadata"]["name"] for job in unfinished_stages(target.cluster, target.namespace, name)]
     if not is_sure:
         stages = f", with {', '.join(running)} that it submitted," if running else ""
-        typer.confirm(f"Stop pipeline '{name}'{stages} in namespace '{target.namespace}'?", abort=True, err=True)
+        confirm(f"Stop pipeline '{name}'{stages} in namespace '{target.namespace}'?")
     jobs = cancel_pipeline(target.cluster, target.namespace, name)
     stopped = [job["metadata"]["name"] for job in jobs]
     record = {"job": name, "kind": "Job", "namespace": target.namespace, "deleted": True, "stages": stopped}
@@ -48,7 +47,7 @@ def collect_garbage(out: Output, target: Target, *, older_than_seconds: int, is_
     if found and not is_sure:
         for row in rows:
             out.say(f"{row['kind']}/{row['name']}")
-        typer.confirm(f"Remove these {len(rows)}?", abort=True, err=True)
+        confirm(f"Remove these {len(rows)}?")
     for item in found:
         with withdrawn(out, target, item):
             remove(target.cluster, target.namespace, item)

@@ -18,6 +18,10 @@ PIPE_WIDTH = 10_000
 """Columns of a stream that is no terminal: nothing is wrapped or cut."""
 
 
+NAMING = frozenset({"port", "version", "replaces", "replaced", "number", "episode", "rank", "seed", "year"})
+"""Fields whose whole numbers are no amounts."""
+
+
 class OutputFormat(StrEnum):
     """How data is printed on stdout."""
 
@@ -53,7 +57,7 @@ class Output:
             return
         width = max((len(name) for name in values), default=0)
         for name, value in values.items():
-            self.text(f"{name.replace('_', ' '):<{width}}  {readable(value)}".rstrip())
+            self.text(f"{name.replace('_', ' '):<{width}}  {readable(value, name)}".rstrip())
 
     def rows(self, rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str]) -> None:
         """Several things of a kind: a table of some columns, or a JSON list of everything."""
@@ -69,7 +73,7 @@ class Output:
             numeric = all(isinstance(row.get(column), int | float | None) for row in rows)
             table.add_column(column.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
         for row in rows:
-            table.add_row(*(readable(row.get(column)) for column in columns))
+            table.add_row(*(readable(row.get(column), column) for column in columns))
         self._data.print(table, crop=False)
 
     def say(self, words: str) -> None:
@@ -96,21 +100,22 @@ def say_error(words: str) -> None:
     console_on_stderr().print(f"error: {words}", markup=False, style="red")
 
 
-def readable(value: Any) -> str:
-    """A value as people write it: short numbers, no brackets, a dash for nothing."""
+def readable(value: Any, name: str = "") -> str:
+    """A value as people write it: short numbers, no brackets, a dash for nothing. Whole numbers that count something
+    have separators, those that are names (`NAMING`) are written as they are typed."""
     if value is None or (isinstance(value, Sized) and len(value) == 0):
         return "-"
     match value:
         case bool():
             return "yes" if value else "no"
         case int():
-            return f"{value:,}"
+            return str(value) if name in NAMING else f"{value:,}"
         case float():
             return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
         case Mapping():
-            return ", ".join(f"{key} {readable(item)}" for key, item in value.items())
+            return ", ".join(f"{key} {readable(item, str(key))}" for key, item in value.items())
         case list() | tuple():
-            return ", ".join(readable(item) for item in value)
+            return ", ".join(readable(item, name) for item in value)
         case _:
             return str(value)
 

@@ -22,6 +22,7 @@ _OWN = {
     7: Meaning("the tracking server refused or stayed away", "check tracking.uri and its secret", True),
     8: Meaning("a dependency is missing in the image", "use an image that has it", False),
     22: Meaning("a pipeline may not submit or watch its stages", "`lapactl doctor --cluster` names the right", False),
+    26: Meaning("no model, alias or version of that name is registered", "`lapactl models list` shows what is", False),
     28: Meaning("a pipeline's stage failed", "`lapactl jobs list` names its job", False),
     29: Meaning("a pipeline's stage was cancelled", "submit the pipeline again with --new", False),
     75: Meaning("it was asked to stop and saved its step", "nothing: it goes on from there", True),

@@ -36,6 +36,7 @@ from lapa.data import video
 from lapa.data.readers.base import list_files
 from lapa.data.readers.webdataset import tar_samples
 from lapa.errors import DataError, SourceError
+from lapa.policy.manifest import MANIFEST_FILE, RECORDED_FILE, read_manifest
 from lapa.types.episodes import Observation
 
 NOMINAL_FPS = 10
@@ -157,11 +158,9 @@ class Sample:
 
 def read_samples(url: str) -> Iterator[Sample]:
     """Everything below a folder, or in one tar of it. DataError names a sample that is damaged or no recording."""
-    tars = {name: file for name, file in list_files(url).items() if name.endswith(".tar")}
-    if not tars:
-        raise DataError(f"{url} holds no .tar: name the folder that `lapactl serve --record` wrote, or one below it.")
-    is_one = list(tars) == [files.name_of(url)]
-    for name in sorted(tars):
+    tars = _tars(url)
+    is_one = tars == [files.name_of(url)]
+    for name in tars:
         place = url if is_one else files.join(url, name)
         try:
             with fsspec.open(place, "rb") as file:
@@ -171,10 +170,32 @@ def read_samples(url: str) -> Iterator[Sample]:
             raise DataError(f"{error}") from error
 
 
+def require_observations(url: str) -> None:
+    """DataError where neither a recording lies there nor a bundle that carries observations."""
+    if not files.exists(files.join(url, MANIFEST_FILE)):
+        _tars(url)
+    elif RECORDED_FILE not in read_manifest(url)["files"]:
+        raise DataError(
+            f"the bundle {url} carries no recorded observations (it has no {RECORDED_FILE}), so there is nothing to "
+            "replay. Record some: `lapactl serve BUNDLE --record FOLDER`, let robots ask it, stop it, and name FOLDER "
+            "here. Bundles carry eight since stage finetune writes them: finetune anew, and they have their own."
+        )
+
+
 def read_recording(url: str) -> Iterator[Seen]:
     """The observations of all samples. DataError as `read_samples`."""
     for sample in read_samples(url):
         yield from sample.rows()
+
+
+def _tars(url: str) -> list[str]:
+    tars = sorted(name for name in list_files(url) if name.endswith(".tar"))
+    if not tars:
+        raise DataError(
+            f"{url} holds no .tar: name the folder that `lapactl serve BUNDLE --record FOLDER` wrote, or one below it. "
+            "A server has written everything when it has stopped, and the first file after record_shard_seconds."
+        )
+    return tars
 
 
 def _sample(members: Mapping[str, bytes], name: str) -> Sample:

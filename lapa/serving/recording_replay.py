@@ -22,7 +22,7 @@ from lapa.policy.bundle import load_bundle
 from lapa.policy.manifest import MANIFEST_FILE, bundle_digest, read_manifest, read_policy_card
 from lapa.policy.policy import Policy
 from lapa.policy.recorded import NEAR, read_recorded
-from lapa.serving.recording_format import Sample, Seen, read_samples
+from lapa.serving.recording_format import Sample, Seen, read_samples, require_observations
 from lapa.types.episodes import Observation
 
 BATCH = 16
@@ -33,6 +33,7 @@ WORST = 5
 def main(run: RunConfig | None, arguments: Sequence[str] = ()) -> None:
     """Print the comparison as JSON. Raises PolicyError, DataError."""
     config = ReplayConfig.model_validate_json(arguments[0])
+    require_observations(config.recording)
     policy = load_bundle(config.bundle, device=config.device)
     if not policy.digest.startswith(config.expected_digest):
         raise PolicyError(
@@ -153,8 +154,7 @@ def _is_bundle(url: str) -> bool:
 def _of_bundle(url: str) -> Iterator[Sample]:
     """What a bundle carries since its export."""
     recorded = read_recorded(url)
-    if recorded is None:
-        raise DataError(f"{url} carries no recorded observations; policies finetuned anew do. Name a recording.")
+    assert recorded is not None, "require_observations has looked"
     dimensions = read_policy_card(url)["action_space"]["dimensions"]
     names = tuple(dimension["name"] for dimension in dimensions)
     # Recorded as the model gave them; a server would have brought them into range.

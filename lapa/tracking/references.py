@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from lapa.errors import ConfigError, TrackingError
+from lapa.errors import ConfigError, NotRegistered
 from lapa.tracking.registry import ALIAS_PATTERN, ModelVersion, Registry
 
 _VERSION = re.compile(r"[1-9]\d*")
@@ -38,18 +38,18 @@ def parse_reference(text: str) -> ModelReference:
 def resolve(registry: Registry, reference: str, *, default: str = "candidate") -> ModelVersion:
     """The version that a reference means now; `.version`, `.digest` and `.url` pin it.
 
-    A bare name means the alias `default`. Raises ConfigError for what is no reference, TrackingError for a model,
-    an alias or a version that is not there (with what is), or a registry that is away.
+    A bare name means the alias `default`. Raises ConfigError for what is no reference, NotRegistered for a model,
+    an alias or a version that is not there (with what is), TrackingError for a registry that is away.
     """
     wanted = parse_reference(reference)
     names = registry.names()
     if wanted.name not in names:
-        raise TrackingError(f"No model is registered as '{wanted.name}'.{_nearest(wanted.name, names)}")
+        raise NotRegistered(f"No model is registered as '{wanted.name}'.{_nearest(wanted.name, names)}")
     which = default if wanted.which is None else wanted.which
     aliases = registry.aliases(wanted.name)
     if isinstance(which, str) and which not in aliases:
         known = ", ".join(f"{alias} (version {version})" for alias, version in sorted(aliases.items())) or "none"
-        raise TrackingError(
+        raise NotRegistered(
             f"{wanted.name} has no alias '{which}'; it has: {known}. Name a version ({wanted.name}/1), or set the "
             f"alias first: `lapactl promote {wanted.name}/1 --to {which}`."
         )

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from lapa.config.run import TrackingConfig
-from lapa.errors import TrackingError
+from lapa.errors import NotRegistered, TrackingError
 from lapa.files import exists, join
 from lapa.tracking.delivery import brief
 from lapa.tracking.mlflow_client import import_mlflow, is_refusal, open_client, tracking_uri
@@ -74,7 +74,7 @@ def require_manifest(source: str) -> None:
 
 class Registry:
     """Registered models of one MLflow server or store. Every method raises `TrackingError` when it refuses or
-    stays away for `wait_seconds`."""
+    stays away for `wait_seconds`, and `NotRegistered` for a name that is not there."""
 
     def __init__(self, uri: str, *, wait_seconds: float = 60.0) -> None:
         self.uri = uri
@@ -238,7 +238,8 @@ class Registry:
                 return request()
             except Exception as error:
                 if is_refusal(error):
-                    raise TrackingError(
+                    is_missing = getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST"
+                    raise (NotRegistered if is_missing else TrackingError)(
                         f"The registry {self.uri} refused: {brief(error)}. `lapactl models list` shows what there is."
                     ) from error
                 if time.monotonic() + pause > deadline:

@@ -65,17 +65,30 @@ def test_a_deployment_follows_its_alias_and_goes_back_without_the_registry(
 
     started = lapactl("deploy", "lapa-policy@production", "--port", 0, *at)
     assert started.exit_code == 0, started.stderr
+    assert lapactl("deploy", "delete", "arm", *here).stderr.count("'arm'") == 1, "what is not there is not asked about"
     assert "no gate judged lapa-policy/1" in started.stderr
     assert state() == ("in-sync", 1, 1, "ready")
     assert lapactl_json("deploy", "lapa-policy@production", "--port", 0, *at)["state"] == "unchanged"
 
     registry.set_alias("lapa-policy", "production", 2)
     assert state() == ("drift", 2, 1, "ready")
+    hinted = f"`lapactl deploy sync lapa-policy {' '.join(here)}` closes it"
+    assert hinted in lapactl("deploy", "status", *at).stderr, "the whole command, as it works here"
     assert lapactl_json("deploy", "sync", "--all", *at)[0]["did"] == "switched"
     assert state() == ("in-sync", 2, 2, "ready")
 
+    registry.remove_alias("lapa-policy", "production")
+    gone = lapactl("deploy", "sync", "--all", *at)
+    assert gone.exit_code == 26 and "no alias 'production'" in gone.stderr, "asking again later helps as little"
+    registry.set_alias("lapa-policy", "production", 2)
     away = lapactl("deploy", "sync", "--all", *here, *AWAY)
     assert away.exit_code == 7 and "What runs was left as it is" in away.stderr
+    monkeypatch.setenv("KUBECONFIG", str(work / "none"))
+    for verb in ("rollback", "status", "sync", "history", "prune", "delete"):
+        asked = lapactl("deploy", verb, "lapa-policy", *here[2:])
+        typed = f"`lapactl deploy {verb} lapa-policy {' '.join(here)}`"
+        assert asked.exit_code == 21 and f"This machine has a deployment 'lapa-policy': {typed}" in asked.stderr
+    assert "sync --all --target local" in lapactl("deploy", "sync", "--all", *here[2:]).stderr
     back = lapactl("deploy", "rollback", "lapa-policy", "--reason", "drops the block", *here)
     assert back.exit_code == 0, back.stderr
     assert state(*here, *AWAY) == ("unknown", None, 1, "ready")
@@ -93,7 +106,9 @@ def test_a_deployment_follows_its_alias_and_goes_back_without_the_registry(
     monkeypatch.setattr("lapactl.deploy_change.sleep", sys.exit)
     watched = lapactl("deploy", "sync", "--all", "--watch", "30s", *at)
     assert watched.stdout == "", "only what was done is told"
-    assert lapactl("deploy", "delete", "lapa-policy", *here).exit_code != 0, "it asks first"
+    unattended = lapactl("deploy", "delete", "lapa-policy", *here)
+    assert unattended.exit_code == 2 and "there is no terminal" in unattended.stderr and "--yes" in unattended.stderr
+    assert state() == ("pinned", None, 3, "ready"), "it asks first"
     assert lapactl_json("deploy", "delete", "lapa-policy", "--yes", *here)["state"] == "deleted"
     assert lapactl_json("deploy", "status", *here, *AWAY) == []
 
@@ -103,7 +118,9 @@ def test_a_deployment_follows_its_alias_and_goes_back_without_the_registry(
     [
         ("digest", 6, "somebody replaced it. Nothing was started"),
         ("bundle", 6, "manifest.json"),
-        ("alias", 7, "has no alias 'staging'"),
+        ("alias", 26, "has no alias 'staging'"),
+        ("version", 26, "version=9) not found"),
+        ("model", 26, "Did you mean 'lapa-policy'"),
         ("registry", 7, "stayed away"),
         ("setting", 2, "max_btch"),
         ("name", 2, "name"),
@@ -120,6 +137,8 @@ def test_what_cannot_be_deployed_is_told_before_anything_starts(
         manifest.unlink()
     more = {
         "alias": ("lapa-policy@staging",),
+        "version": ("lapa-policy/9",),
+        "model": ("lapa-polcy",),
         "registry": ("lapa-policy", *AWAY),
         "setting": ("lapa-policy", "--set", "max_btch=3"),
         "name": ("lapa-policy", "--name", "Arm/One"),
@@ -152,6 +171,7 @@ def test_a_dry_run_prints_what_a_cluster_would_get(
     assert back.exit_code == 2 and "`lapactl deploy NAME/VERSION --target kserve` goes back" in back.stderr
     refused = lapactl("deploy", "lapa-policy", "--dry-run", "--namespace", "team", "--work", work)
     assert refused.exit_code == 2 and "robots must show a token" in refused.stderr
+    assert "without a cluster: `lapactl deploy start lapa-policy --target local`" in refused.stderr
 
 
 def test_a_misspelt_command_is_no_model(lapactl: Lapactl):

@@ -34,3 +34,10 @@ def test_what_is_no_recording_is_told(bundle, tmp_path):
     (tmp_path / "empty").mkdir()
     done = CliRunner().invoke(app, ["deploy", "replay", str(tmp_path / "empty"), str(bundle), "--device", "cpu"])
     assert done.exit_code == 3 and "holds no .tar: name the folder that" in done.stderr
+
+
+def test_a_bundle_without_observations_says_how_to_get_some(bundle, tmp_path):
+    export_bundle(tmp_path / "bare", str(tmp_path / "model"), lineage={}, resolved_run={})
+    done = CliRunner().invoke(app, ["deploy", "replay", str(tmp_path / "bare"), str(bundle)])
+    assert done.exit_code == 3 and done.stderr.startswith(f"error: the bundle {tmp_path / 'bare'} carries no recorded")
+    assert "lapactl serve BUNDLE --record FOLDER" in done.stderr and done.stderr.count("\n") == 1, "one error"

@@ -162,7 +162,7 @@ def test_a_policy_goes_from_the_registry_to_a_robot_and_a_bad_one_is_taken_back_
     assert (first["version"], first["aliases"]) == (1, ["candidate"])
     refused = promoted(lapactl, lab, STRICT, tmp_path)
     assert refused.exit_code == 10 and "success-rate" in refused.stdout, refused.stderr
-    assert lapactl("deploy", f"{MODEL}@production", "--port", 0, *here, *lab.at).exit_code == 7, "nobody promoted it"
+    assert lapactl("deploy", f"{MODEL}@production", "--port", 0, *here, *lab.at).exit_code == 26, "nobody promoted it"
     passed = promoted(lapactl, lab, FAIR, tmp_path)
     assert passed.exit_code == 0, passed.stdout + passed.stderr
 

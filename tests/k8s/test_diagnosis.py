@@ -176,7 +176,7 @@ def test_a_running_job_has_nothing_wrong():
     assert why(job(), [pod(0), pod(1)]).why.startswith("it runs")
 
 
-@pytest.mark.parametrize("code", [1, 2, 3, 4, 5, 6, 7, 8, 75, 134, 135, 137, 139, 143, 200])
+@pytest.mark.parametrize("code", [1, 2, 3, 4, 5, 6, 7, 8, 26, 75, 134, 135, 137, 139, 143, 200])
 def test_every_exit_code_means_something(code: int):
     meaning = meaning_of(ContainerEnd(pod="p", exit_code=code, reason="", message="", finished=""))
     assert meaning.words

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lapa.errors import ConfigError, PromotionConflict, PromotionRefused, TrackingError
+from lapa.errors import ConfigError, NotRegistered, PromotionConflict, PromotionRefused
 from lapa.promotion.config import PromotionConfig
 from lapa.promotion.describe import describe
 from lapa.promotion.promote import (
@@ -181,15 +181,15 @@ def test_a_licence_of_the_pretraining_videos_counts(registry, registered: Regist
 def test_without_a_previous_version_there_is_nothing_to_go_back_to(registry, registered: Registered, judged):
     registered()
     carry_out(registry, judged())
-    with pytest.raises(TrackingError, match="no alias 'previous'"):
+    with pytest.raises(NotRegistered, match="no alias 'previous'"):
         restore_previous(registry, POLICY_MODEL, who="bob", reason="")
 
 
 def test_names_that_mean_nothing_are_explained(registry, registered: Registered):
     registered()
-    with pytest.raises(TrackingError, match="Did you mean 'lapa-policy'"):
+    with pytest.raises(NotRegistered, match="Did you mean 'lapa-policy'"):
         resolve(registry, "lapa-polcy@candidate")
-    with pytest.raises(TrackingError, match=r"no alias 'production'; it has: candidate \(version 1\)"):
+    with pytest.raises(NotRegistered, match=r"no alias 'production'; it has: candidate \(version 1\)"):
         resolve(registry, "lapa-policy@production")
     with pytest.raises(ConfigError, match="names no version"):
         parse_reference("lapa-policy/latest")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lapa.config.run import TrackingConfig
-from lapa.errors import TrackingError
+from lapa.errors import NotRegistered, TrackingError
 from lapa.tracking.registry import LAQ_MODEL, POLICY_MODEL, ModelVersion, Registry
 
 VIDEOS = {"videos": {"url": "s3://b/videos", "digest": "d-videos"}}
@@ -81,7 +81,7 @@ def test_an_alias_that_mlflow_would_confuse_is_refused(registry: Registry, alias
 
 
 def test_an_unknown_model_is_an_error_with_the_next_move(registry: Registry) -> None:
-    with pytest.raises(TrackingError, match="lapactl models list"):
+    with pytest.raises(NotRegistered, match="lapactl models list"):
         registry.get("lapa-laq", 7)
 
 
