@@ -1,4 +1,4 @@
-"""`lapactl deploy NAME@production`: one version, pinned, on a cluster, through KServe, or here."""
+"""`lapactl deploy start NAME@production`: one version, pinned, on a cluster, through KServe, or here."""
 
 import os
 from collections.abc import Callable

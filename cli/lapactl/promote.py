@@ -96,7 +96,9 @@ def promote(
     carry_out(registry, judged)
     replaced = "" if case.production is None else f"; version {case.production.version} is previous"
     out.say(f"{case.version.name}/{case.version.version} is production{replaced}.")
-    out.hint(f"deploy it with `lapactl deploy {case.version.name}@production`")
+    out.hint(
+        f"deploy it with `lapactl deploy start {case.version.name}@production`; on this machine add --target local"
+    )
 
 
 def _propose(out: Output, registry: "Registry", model: str) -> None:

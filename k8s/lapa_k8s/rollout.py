@@ -149,7 +149,8 @@ def previous_release(record: Record, *, version: int | None, by: str, reason: st
         known = ", ".join(sorted({str(item.pinned.version) for item in record.history}))
         raise NotFound(
             f"'{record.name}' remembers no {'release to go back to' if version is None else f'version {version}'}; it "
-            f"ran version {known}. Deploy one by its number: `lapactl deploy {record.active.pinned.model}/VERSION`"
+            f"ran version {known}. Deploy one by its number: "
+            f"`lapactl deploy start {record.active.pinned.model}/VERSION`"
         )
     return goal.model_copy(
         update={

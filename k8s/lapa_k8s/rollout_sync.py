@@ -40,8 +40,9 @@ def standing(target: Target, name: str, find: Finder) -> Standing:
     held = target.read(name)
     if held is None:
         known = ", ".join(item for item in target.names() if target.read(item)) or "none"
-        raise NotFound(f"there is no deployment '{name}' here; there is: {known}. `lapactl deploy NAME@production` "
-                       "makes one")  # fmt: skip
+        raise NotFound(
+            f"there is no deployment '{name}' here; there is: {known}. `lapactl deploy start NAME@production` makes one"
+        )
     record, active = held.record, held.record.active
     health = target.health(active)
     if active.follows is None:

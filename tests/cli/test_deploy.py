@@ -168,7 +168,7 @@ def test_a_dry_run_prints_what_a_cluster_would_get(
     kserve = lapactl(*common, "--target", "kserve")
     assert yaml.safe_load(kserve.stdout)["kind"] == "InferenceService"
     back = lapactl("deploy", "rollback", "lapa-policy", "--target", "kserve")
-    assert back.exit_code == 2 and "`lapactl deploy NAME/VERSION --target kserve` goes back" in back.stderr
+    assert back.exit_code == 2 and "`lapactl deploy start NAME/VERSION --target kserve` goes back" in back.stderr
     refused = lapactl("deploy", "lapa-policy", "--dry-run", "--namespace", "team", "--work", work)
     assert refused.exit_code == 2 and "robots must show a token" in refused.stderr
     assert "without a cluster: `lapactl deploy start lapa-policy --target local`" in refused.stderr
