@@ -45,9 +45,9 @@ def open_target(place: Place) -> AnyTarget:
         case TargetKind.KSERVE:
             raise ConfigError(
                 "KServe rolls its InferenceServices out itself and keeps no record of ours: `kubectl get "
-                "inferenceservice` shows them, `lapactl deploy start NAME@production --target kserve` brings one to what "
-                "the alias names now, and `lapactl deploy start NAME/VERSION --target kserve` goes back. This command "
-                "knows --target kubernetes and local."
+                "inferenceservice` shows them, `lapactl deploy start NAME@production --target kserve` brings one to "
+                "what the alias names now, and `lapactl deploy start NAME/VERSION --target kserve` goes back. This "
+                "command knows --target kubernetes and local."
             )
         case _:
             assert_never(place.kind)
