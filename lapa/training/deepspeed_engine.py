@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lapa.config.training import DeepSpeedEngineConfig, FitConfig
 from lapa.models.partitioning import in_parts
-from lapa.training.deepspeed_setup import deepspeed_config, import_deepspeed, join_ranks
+from lapa.training.deepspeed_setup import deepspeed_config, import_deepspeed, join_ranks, leave_norm_on_device
 from lapa.training.distributed import Launch, Ranks
 from lapa.training.state import MOMENTS, StatefulEngine
 from lapa.training.torch_engine import build_adamw, choose_device, trainable_parameters
@@ -59,6 +59,8 @@ class DeepSpeedEngine(StatefulEngine):
             optimizer=build_adamw(trainable_parameters(self.model), fit.optimizer),
             config=self.settings,
         )
+        if self.stage:
+            leave_norm_on_device(self.wrapped.optimizer)
         self.trainable = trainable_parameters(self.model)
         self._prepare_moments()
         self.average = {} if fit.ema_decay is None else {id(p): self._part(p).clone() for p in self.trainable}
@@ -137,7 +139,7 @@ class DeepSpeedEngine(StatefulEngine):
     def close(self) -> None:
         self.wrapped.destroy()
         if dist.is_initialized():
-            dist.destroy_process_group()
+            self.deepspeed.comm.destroy_process_group()  # which forgets its own groups, unlike torch's
 
     @property
     def _inner(self) -> torch.optim.AdamW:

@@ -72,6 +72,19 @@ def join_ranks(deepspeed: Any, device: torch.device, launch: Launch) -> None:
     deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False, timeout=TIMEOUT)
 
 
+def leave_norm_on_device(optimizer: Any) -> None:
+    """Stages 1 to 3 read the gradient's norm on the host in every update, and skip the update if it is no number.
+
+    The loop asks for the norm itself, in the steps in which it logs or saves, and ends the run before anything is saved
+    that follows a broken one. So nothing is gained by looking sooner, and a GPU would wait for the host every time.
+    """
+    zero = sys.modules[type(optimizer).__module__]
+    combine = getattr(zero, "combine_grad_norm_groups", None)
+    # Another DeepSpeed, in which the norm of a broken gradient would be told as a number, is left as it is.
+    if combine and hasattr(zero, "is_invalid_grad_norm") and bool(combine([torch.tensor(-1.0)]).isinf()):
+        zero.is_invalid_grad_norm = lambda norm: False  # type: ignore[attr-defined]
+
+
 def deepspeed_config(config: DeepSpeedEngineConfig, fit: FitConfig, *, world_size: int, on_gpu: bool) -> dict[str, Any]:
     """DeepSpeed's own configuration. Weights stay fp32; bf16 is autocast, as in the torch engine."""
     share = fit.batch_size // world_size

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.trainer import Synchronizations
 from lapa.config.training import DeepSpeedEngineConfig
 from lapa.errors import LossNotFinite
 from lapa.process import end_process
@@ -51,15 +52,17 @@ def train(engine: DeepSpeedEngine, url: str, **changes: object) -> dict[int, flo
 
 
 def broken(engine: DeepSpeedEngine, url: str) -> dict[str, Any]:
-    """How a run ends whose gradient, on the last rank alone, is no number in its fourth update."""
+    """How a run ends whose gradient, on the last rank alone, is no number in its fourth update, and which looks
+    after its sixth."""
     start = engine.step
-    config = fit_config(**(SETTINGS | {"steps": start + 8, "checkpoint_every": 1, "log_every": 100}))
+    changes = {"steps": start + 9, "checkpoint_every": 3, "log_every": 100, "validate_every": 100}
+    config = fit_config(**(SETTINGS | changes))
     checkpoints = Checkpoints(url, 5, {})
     batches = stream(engine.rank, engine.world_size)
     try:
         fit(BreaksAt(start + 3, "gradient"), engine, batches, held_out, config, checkpoints, [], seed=5)
     except LossNotFinite as error:
-        return {"start": start, "ended": engine.step, "message": str(error), "newest": checkpoints.latest()}
+        return {"start": start, "message": str(error), "newest": checkpoints.latest()}
     raise AssertionError("the run went on")
 
 
@@ -80,8 +83,11 @@ def main() -> None:
     assert bool((gathered[[1, 4]] == 2).all()) and not bool((gathered[[0, 2]] == 2).any())
     moments = resumed.read("exp_avg", "words.weight")
     assert not bool(moments[[1, 4]].any()) and bool(moments[[0, 2]].any())
-    resumed.backward(resumed.run(batch))
-    resumed.update()
+    loss = resumed.run(batch)
+    with Synchronizations() as seen_by_host:
+        resumed.backward(loss)
+        resumed.update()
+    assert seen_by_host.count == 0, "an update waits for the device"
     after = resumed.gathered(weight)
     assert bool((after != gathered).any()) and float((after - gathered).abs().max()) < 0.1, "values came back"
     state = resumed.full_state()

@@ -58,18 +58,11 @@ def test_two_ranks_follow_the_torch_engine_and_each_continues_the_other(tmp_path
     follows(findings["from_torch"], 6)
     assert findings["keys"] == sorted(whole) and findings["tied"]
 
-    broken = findings["broken"]
-    last = str(tmp_path / "broken" / f"step-{broken['start'] + 3:08d}")
-    assert f"in step {broken['start'] + 4}, " in broken["message"] and f"{last}, is from before" in broken["message"]
-    assert broken["newest"] == last and broken["ended"] == broken["start"] + 4
-
-    zero_url = tmp_path / f"zero{stage}"
-    saved = load_state(str(zero_url / f"step-{STEPS:08d}" / "model"))
-    assert all(saved[name] == pytest.approx(whole[name], abs=1e-5) for name in whole if name != "batches_seen")
-    shutil.rmtree(zero_url / f"step-{STEPS:08d}")
-    continued = train_with_torch(str(zero_url))
-    assert list(continued) == [6, 7, 8]
-    follows({str(step): loss for step, loss in continued.items()}, 6)
+    broken, start = findings["broken"], findings["broken"]["start"]
+    last = str(tmp_path / "broken" / f"step-{start + 3:08d}")
+    assert f"in step {start + 4}, which was seen after step {start + 6} " in broken["message"]
+    assert f"The last checkpoint, {last}, is from before" in broken["message"]
+    assert broken["newest"] == last
 
 
 @pytest.mark.parametrize("stage", [*BETWEEN, 3])
