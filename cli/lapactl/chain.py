@@ -44,9 +44,9 @@ class StageOutcome(NamedTuple):
     was_skipped: bool
 
 
-def command_of(run: RunConfig, planned: PlannedStage, *, nproc: int) -> list[str]:
-    """What runs a stage; the run's YAML is written where the command says before it starts."""
-    program = ["-m", "lapa", planned.stage, str(_run_file(run, planned))]
+def command_of(run: RunConfig, planned: PlannedStage, *, nproc: int, file: Path | None = None) -> list[str]:
+    """What runs a stage; `file` is where `prepare` wrote the run, or would write it now."""
+    program = ["-m", "lapa", planned.stage, str(file or _run_file(run, planned))]
     if nproc > 1 and planned.stage in TRAINING_STAGES:
         program = ["-m", "lapa.launch", "--standalone", f"--nproc-per-node={nproc}", *program]
     return [sys.executable, *program]
@@ -82,14 +82,16 @@ def log_file(run: RunConfig, planned: PlannedStage) -> Path:
     return machine_folder(run) / "logs" / run.name / f"{_file_stem(run, planned)}.log"
 
 
-def prepare(run: RunConfig, planned: PlannedStage, log: Path) -> None:
-    """Write the run's file where `command_of` says, and put the log of an earlier start aside."""
+def prepare(run: RunConfig, planned: PlannedStage, log: Path) -> Path:
+    """Write the run's file, say where, and put the log of an earlier start aside."""
+    file = _run_file(run, planned)
     # A run's own file keeps its baselines, so that the file alone makes all of it again.
     written = run if planned.name == run.name else planned.run
-    files.write_bytes(str(_run_file(run, planned)), dump_run(written).encode())
+    files.write_bytes(str(file), dump_run(written).encode())
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists():
         log.replace(log.with_suffix(".previous.log"))
+    return file
 
 
 def _make(run: RunConfig, planned: PlannedStage, *, nproc: int, out: Output) -> StageOutcome:
@@ -115,9 +117,10 @@ def _make(run: RunConfig, planned: PlannedStage, *, nproc: int, out: Output) -> 
 
 def _start(run: RunConfig, planned: PlannedStage, label: str, log: Path, *, nproc: int, display: StageDisplay) -> None:
     """Run a stage's process, again whenever it asks for that."""
-    prepare(run, planned, log)
+    # Decided once: another command may write the run's own file before this stage asks to be started again.
+    command = command_of(run, planned, nproc=nproc, file=prepare(run, planned, log))
     for start in range(1, MAX_STARTS + 1):
-        ended = run_process(command_of(run, planned, nproc=nproc), log=log, on_event=display.update)
+        ended = run_process(command, log=log, on_event=display.update)
         if ended.was_interrupted:
             raise Interrupted(f"stopped during {label}; what was saved is kept, and the same command continues there")
         if ended.exit_code != RESTART_EXIT_CODE:

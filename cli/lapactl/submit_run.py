@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from lapa.config.serving import TOKEN_VARIABLE
@@ -12,7 +13,7 @@ from lapa_k8s.following import follow_logs, wait_for_end
 from lapa_k8s.parts import Operator
 from lapa_k8s.rendering.manifests import Submission, render, to_yaml
 from lapa_k8s.spec import JobSpec
-from lapa_k8s.submission import check, detect_operator, find_submitted, submit
+from lapa_k8s.submission import check, detect_operator, find_submitted, is_there, submit
 from lapactl.cluster_quota import refuse_hopeless_queue
 from lapactl.output import Output
 from lapactl.process import undone_when_stopped
@@ -85,7 +86,8 @@ def _send(
     spec = planned.spec
     link = None
     if (submitted := find_submitted(cluster, spec)) is None:
-        with undone_when_stopped(), announced(out, planned.run, spec) as tracked:
+        asked = partial(is_there, cluster, spec)
+        with undone_when_stopped(), announced(out, planned.run, spec, is_there=asked) as tracked:
             if tracked is not None:
                 spec = spec.model_copy(update={"tracking_run_id": tracked.run_id})
                 link = tracked.url
@@ -156,7 +158,7 @@ def warn_without_credentials(out: Output, planned: PlannedJob) -> None:
     if spec.stage == "evaluate" and judges_server(planned.run) and TOKEN_VARIABLE not in spec.secrets:
         out.warn(
             "no token is named for the policy server: one that asks for a token refuses the job. Set "
-            f"secrets.{TOKEN_VARIABLE}={{secret: …, key: …}} in the cluster profile: the Secret that serving.token names"
+            f"secrets.{TOKEN_VARIABLE}={{secret: …, key: …}} in the cluster profile, as serving.token does"
         )
 
 

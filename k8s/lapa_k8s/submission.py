@@ -11,7 +11,7 @@ from lapa_k8s.names import CONTENT_ANNOTATION, JOB_LABEL, SUBMISSION_ANNOTATION,
 from lapa_k8s.parts import Operator
 from lapa_k8s.rendering.manifests import Submission, render
 from lapa_k8s.spec import JobSpec
-from lapa_k8s.states import JobState, state_of
+from lapa_k8s.states import JobState, State, state_of
 
 
 class Submitted(NamedTuple):
@@ -92,6 +92,17 @@ def send(cluster: Cluster, manifests: Submission) -> Submitted:
 def find_submitted(cluster: Cluster, spec: JobSpec) -> Submitted | None:
     """The job of an earlier submission of the same content. Raises NameTaken where the name is somebody else's."""
     return find_sent(cluster, render(spec))
+
+
+def is_there(cluster: Cluster, spec: JobSpec) -> bool | None:
+    """Whether this very job is on the cluster and stays there; None where the server does not say."""
+    try:
+        found = find_submitted(cluster, spec)
+    except (NameTaken, KindNotServed):
+        return False
+    except ClusterError:
+        return None
+    return found is not None and found.state.state is not State.DELETING
 
 
 def find_sent(cluster: Cluster, manifests: Submission) -> Submitted | None:

@@ -56,11 +56,8 @@ def stage_program(monkeypatch):
         program = STAND_IN.replace("BODY", code)
         monkeypatch.setattr(
             "lapactl.chain.command_of",
-            lambda run, planned, *, nproc: [sys.executable, "-c", program, planned.stage, str(run_file_of(run))],
+            lambda run, planned, *, nproc, file: [sys.executable, "-c", program, planned.stage, str(file)],
         )
-
-    def run_file_of(run) -> Path:
-        return Path(run.work_url) / "runs" / f"{run.name}.yaml"
 
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
     return stand_in
@@ -239,8 +236,10 @@ def test_a_run_that_only_judges_has_its_file_where_others_have_theirs(tmp_path):
     judging = load_run("tabletop", [f"work_url={tmp_path / 'work'}", "baselines={}", "evaluate.policy=lapa-policy/1"])
     planned = next(item for item in plan(judging) if item.stage == "evaluate")
     for _ in range(2):
-        prepare(judging, planned, tmp_path / "log")
-        assert Path(command_of(judging, planned, nproc=1)[-1]) == run_file_of(judging)
+        file = prepare(judging, planned, tmp_path / "log")
+        assert file == Path(command_of(judging, planned, nproc=1)[-1]) == run_file_of(judging)
+    run_file_of(judging).write_text("{")
+    assert command_of(judging, planned, nproc=1, file=file)[-1] == str(file), "as decided, whoever writes meanwhile"
 
 
 def test_a_stage_that_asks_for_a_restart_is_started_again(lapactl_json, run_file, stage_program, tmp_path):

@@ -12,6 +12,10 @@ from fake_api import FakeApi, queue_of, running_fake_api, status
 
 from lapa.config.load import load_run, resolve
 from lapa.tracking.announce import AnnouncedRun
+from lapa_k8s.base import Manifest
+from lapa_k8s.client import Cluster
+from lapa_k8s.errors import ClusterUnreachable
+from lapa_k8s.kinds import PYTORCHJOB, Kind
 
 PROFILE = """
 namespace: team
@@ -218,6 +222,37 @@ def test_a_run_whose_job_is_refused_does_not_stay_open(lapactl, profile, fake_ap
     fake_api.rules.append(lambda method, path, _: refused if method == "POST" and "pytorchjobs" in path else None)
     assert lapactl("submit", "pretrain", "--nodes", 8, "--cluster", "prod").exit_code == 22
     assert mlflow_runs == {"run-1": "KILLED"}
+
+
+@pytest.mark.parametrize(
+    ("withheld", "state", "words"),
+    [
+        ((), "KILLED", ""),
+        (("DELETE",), "SCHEDULED", "is there all the same"),
+        (("DELETE", "GET"), "SCHEDULED", "cannot be asked"),
+    ],
+)
+@pytest.mark.usefixtures("profile", "inputs")
+def test_after_a_lost_answer_the_run_stays_while_its_job_does(
+    lapactl, fake_api, mlflow_runs, monkeypatch, withheld, state, words
+):
+    create = Cluster.create
+    refused = status(403, "Forbidden", "not now")
+
+    def answer_lost(asked: Cluster, kind: Kind, *arguments: Any, **options: Any) -> Manifest:
+        made = create(asked, kind, *arguments, **options)
+        if kind == PYTORCHJOB:
+            fake_api.rules.append(lambda method, *_: refused if method in withheld else None)
+            raise ClusterUnreachable("nobody answers")
+        return made
+
+    monkeypatch.setattr(Cluster, "create", answer_lost)
+    command = ("submit", "pretrain", "--nodes", 8, "--cluster", "prod")
+    result = lapactl(*command)
+    assert (result.exit_code, mlflow_runs) == (21, {"run-1": state})
+    assert words in result.stderr
+    fake_api.rules.pop()
+    assert bool(fake_api.objects) == (state == "SCHEDULED"), "the job is the truth"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
