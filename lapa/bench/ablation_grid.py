@@ -9,8 +9,7 @@ from lapa.bench.table import OURS
 from lapa.bench.words import NOTHING, difference_words, mean_codes, number_words, p_words, record_words
 
 HEADER = (
-    "row", "setting", "here", "lapa", "success, %", "points ± s.e.", "won/tied/lost", "p", "R²", "error", "perplexity",
-    "joint",
+    "row", "success, %", "points ± s.e.", "won/tied/lost", "p", "R²", "error", "perplexity", "joint", "setting",
 )  # fmt: skip
 NOTE = (
     "Each row is lapa with one setting changed, in-domain. Success in % with Wilson's 95 % interval, all splits. "
@@ -32,14 +31,13 @@ def ablation_grid(table: BenchTable) -> Grid:
 
 def _row(table: BenchTable, method: str) -> Iterator[str]:
     yield method
-    yield from next(
-        ([item.key, item.value, item.ours] for item in table.variations if item.method == method), [NOTHING] * 3
-    )
     yield rate_words(table.cell(WHERE, method))
     yield from _against_ours(table, method)
     codes = _codes(table, method)
     for name in ("r2", "relative_error", "perplexity", "joint_perplexity"):
         yield number_words(mean_codes(codes, name))
+    settings = [f"{item.key}={item.value}, not {item.ours}" for item in table.variations if item.method == method]
+    yield settings[0] if settings else NOTHING
 
 
 def _against_ours(table: BenchTable, method: str) -> Sequence[str]:

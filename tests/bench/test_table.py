@@ -177,12 +177,12 @@ def test_an_ablation_stands_beside_lapa_with_its_setting_its_pairs_and_its_codes
     grid = ablation_grid(ablated)
     rows = {row[0]: row[1:] for row in grid.rows}
     assert list(rows) == ["lapa", "window-long", "latent-loss"]
-    assert rows["lapa"][3] == "70.0 [65.8, 73.9]"
+    assert rows["lapa"][0] == "70.0 [65.8, 73.9]"
     assert rows["window-long"] == [
-        "laq.window_seconds", "0.6", "0.3", "50.0 [45.5, 54.5]", "-20.0 ± 1.8", "0/384/96", "< 0.0001",
-        "0.70", "0.40", "6.00", "–",
+        "50.0 [45.5, 54.5]", "-20.0 ± 1.8", "0/384/96", "< 0.0001", "0.70", "0.40", "6.00", "–",
+        "laq.window_seconds=0.6, not 0.3",
     ]  # fmt: skip
-    assert rows["latent-loss"][-4:] == rows["lapa"][-4:] == ["0.80", "0.40", "6.00", "–"], "one latent-action model"
+    assert rows["latent-loss"][4:-1] == rows["lapa"][4:-1] == ["0.80", "0.40", "6.00", "–"], "one latent-action model"
     assert "withheld from the decoder the error is 0.60" in grid.note
     for text in (as_markdown(ablated), as_page(ablated)):
         assert "Ablations" in text and "0/384/96" in text
