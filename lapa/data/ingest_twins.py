@@ -94,7 +94,7 @@ class TwinSearch:
     def found(self) -> Twins:
         """None where duplicates are not looked for. What was gathered is let go."""
         count = self._starts[-1]
-        if not (repeated := self._repeated(count)).any():
+        if not ((repeated := self._repeated(count)) >= 0).any():
             return Twins.none(count)
         fates, deciding = self._fates(repeated)
         is_dropped = self._quality.duplicates == "drop"
