@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lapactl.deploy_options import NamespaceOption, StateOption
 from lapactl.options import OutputOption, WorkOption
 from lapactl.output import Output, OutputFormat
 from lapactl.registry import DEFAULT_CONFIG, ConfigOption, ModelArgument, TrackingOption, open_registry
@@ -11,6 +12,7 @@ from lapactl.registry import DEFAULT_CONFIG, ConfigOption, ModelArgument, Tracki
 if TYPE_CHECKING:
     from lapa.promotion.lineage import Origin
     from lapa.tracking.registry import Registry
+    from lapactl.models_deployed import Looked
 
 
 def register(app: typer.Typer) -> None:
@@ -62,25 +64,42 @@ def lineage(
     ] = "lapa-policy",
     contains: Annotated[
         str | None,
-        typer.Option("--contains", metavar="DIGEST|URL|NAME", help="List the versions that this is behind, instead."),
+        typer.Option(
+            "--contains",
+            metavar="DIGEST|URL|NAME",
+            help="List the versions that this is behind, and the deployments that serve them, instead.",
+        ),
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option("--cluster", metavar="NAME", help="Profile of the cluster whose deployments count too."),
+    ] = None,
+    namespace: NamespaceOption = None,
+    state: StateOption = None,
     with_files: Annotated[bool, typer.Option("--files", help="Also list the source files of every dataset.")] = False,
     config: ConfigOption = DEFAULT_CONFIG,
     work: WorkOption = None,
     tracking: TrackingOption = None,
     output: OutputOption = OutputFormat.TEXT,
 ) -> None:
-    """Show what a model was made from, or which models were made from a dataset.
+    """Show what a model was made from, or which models and deployments a dataset is in.
 
-    Policy, pretraining, labels, latent-action model, datasets, source files.
+    Policy, pretraining, labels, latent-action model, datasets, source files. With --contains also
+    the deployments of this machine, and of the cluster that a profile names; what could not be
+    looked at is said.
     """
+    from lapa.errors import ConfigError
     from lapa.promotion.lineage import lineage as trace
     from lapa.tracking.references import resolve
 
     out = Output(output)
+    if contains is None and (unused := _named({"--cluster": cluster, "--namespace": namespace, "--state": state})):
+        raise ConfigError(f"{unused} says where deployments are looked for, which only --contains DATASET does")
     registry = open_registry(config, work, tracking)
     if contains is not None:
-        _containing(out, registry, contains)
+        from lapactl.models_deployed import look
+
+        _containing(out, registry, contains, look(cluster, namespace, state))
         return
     origin = trace(registry, resolve(registry, model))
     files = _source_files(origin) if with_files else {}
@@ -141,9 +160,18 @@ def diff(
         out.say(f"{one.name}/{one.version} and {other.name}/{other.version} are the same")
 
 
-def _containing(out: Output, registry: "Registry", what: str) -> None:
-    from lapa.promotion.lineage import containing
+def _named(options: dict[str, str | None]) -> str:
+    """The first option that was given."""
+    return next((option for option, value in options.items() if value is not None), "")
 
+
+def _containing(out: Output, registry: "Registry", what: str, looked: "Looked") -> None:
+    from lapa.promotion.lineage import containing
+    from lapactl.models_deployed import COLUMNS as DEPLOYED_COLUMNS
+    from lapactl.models_deployed import rows_of
+
+    versions = containing(registry, what)
+    looked.note_unknown(lambda digest: any(version.inputs for version in registry.holding(digest)))
     rows = [
         {
             "model": found.version.name,
@@ -151,12 +179,21 @@ def _containing(out: Output, registry: "Registry", what: str) -> None:
             "aliases": list(found.version.aliases),
             "as": " ← ".join(found.path),
             "url": found.version.url,
+            "deployments": rows_of(looked.serving([found.version.digest])),
+            "not_looked_at": looked.unseen,
         }
-        for found in containing(registry, what)
+        for found in versions
     ]
     out.rows(rows, columns=["model", "version", "aliases", "as", "url"])
     if not rows:
         out.hint(f"no registered version names {what}; a digest needs its first 6 characters, a URL must be exact")
+    deployed = rows_of(looked.serving([found.version.digest for found in versions]))
+    if deployed and not out.is_json:
+        out.table(deployed, columns=DEPLOYED_COLUMNS)
+    elif rows and not deployed:
+        out.say("no deployment that was looked at serves one of these")
+    for unseen in looked.unseen:
+        out.warn(unseen)
 
 
 def _draw(out: Output, origin: "Origin", indent: str, drawn: set[str]) -> None:
