@@ -87,8 +87,8 @@ def open_registry(run: RunConfig) -> Registry:
 
 
 def server_token() -> str | None:
-    """What servers ask for; in a job from the profile's `secrets`."""
-    return os.environ.get(TOKEN_VARIABLE)
+    """What servers ask for; in a job from the profile's `secrets`. Of several, one a line, any is good."""
+    return next(iter(os.environ.get(TOKEN_VARIABLE, "").split()), None)
 
 
 def websocket_url(address: str) -> str:

@@ -119,7 +119,7 @@ def test_a_running_server_is_judged_by_what_it_answers(
     bundle: str,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setenv("LAPA_SERVER_TOKEN", TOKEN)
+    monkeypatch.setenv("LAPA_SERVER_TOKEN", f"{TOKEN}\nthe-one-before\n")  # as a Secret for servers holds them
     with running(Path(bundle)) as server:
         run = run_of(work, server.url)
         evaluate.main(run)
