@@ -1,7 +1,8 @@
 """Ranks of a run are killed, or asked to go, again and again: it ends with the losses of a run that nobody disturbed.
 
-LAPA_CHAOS_MINUTES says for how long, roughly: it sets the number of blows, at twenty a minute, which is what two cores make with
-a new start for each. Eight blows when not given; the long form is LAPA_CHAOS_MINUTES=30. LAPA_CHAOS_SEED draws others.
+LAPA_CHAOS_MINUTES says for how long, roughly: it sets the number of blows, at twenty a minute, which is what two cores
+make with a new start for each. Eight blows when not given; the long form is LAPA_CHAOS_MINUTES=30. LAPA_CHAOS_SEED
+draws others.
 """
 
 import json
