@@ -1,5 +1,7 @@
 """Starting DeepSpeed: quickly, without compiling anything, without noise it cannot help."""
 
+import gc
+import importlib
 import logging
 import os
 import socket
@@ -26,15 +28,20 @@ _UNTESTED_OPTIMIZER = "You are using ZeRO with an untested optimizer"
 def import_deepspeed(device: torch.device) -> Any:
     """The deepspeed module, told which accelerator to use before its first import."""
     os.environ.setdefault("DS_ACCELERATOR", device.type)
+    if device.type == "cpu":
+        # It would ask the program numactl for this number, at every bucket of gradients.
+        os.environ.setdefault("LOCAL_SIZE", os.environ.get("LOCAL_WORLD_SIZE", "1"))
     try:
-        with _without_mlflow():
+        with _without_mlflow(), _without_garbage_collection():
             import deepspeed
+
+            importlib.import_module("torch._dynamo")  # torch's optimizers do so anyway, outside of this
     except ImportError as error:
         raise MissingDependency("engine.kind=deepspeed needs the package deepspeed: install lapa[train].") from error
     # Its one use is to decorate the Muon optimizer, which nothing here takes: that would load the whole compiler.
     deepspeed.runtime.compiler.compile = lambda: deepspeed.runtime.compiler.dummy_decorator
-    # DeepSpeed would compile this shared-memory op for a minute; gloo does its work.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    # What it finds by trying the C compiler on each of its ops, to compile one for a minute whose work gloo does.
+    deepspeed.ops.__compatible_ops__ = {}
     warnings.filterwarnings("ignore", message=_RENAMED_COLLECTIVES, category=FutureWarning)
     noisy = logging.getLogger("DeepSpeed")
     noisy.setLevel(logging.WARNING)
@@ -54,6 +61,22 @@ def _without_mlflow() -> Iterator[None]:
         yield
     finally:
         del sys.modules["mlflow"]
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """What is imported stays: collecting garbage meanwhile, and ever after, would only look at all of it again."""
+    if "deepspeed" in sys.modules:
+        yield
+        return
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_on:
+            gc.enable()
 
 
 def join_ranks(deepspeed: Any, device: torch.device, launch: Launch) -> None:
