@@ -63,7 +63,8 @@ def mix(
     clash = action_clash(found.members)
     if out.is_json:
         datasets = [asdict(row) | {"actions": _plain(row.actions)} for row in rows]
-        out.json({"datasets": datasets, "action_clash": clash, "problem": found.problem})
+        twins_known = not found.lacks_twins
+        out.json({"datasets": datasets, "action_clash": clash, "problem": found.problem, "twins_known": twins_known})
         return
     stages = [stage for stage, draws in found.stages.items() if draws.samples]
     shown = [
@@ -83,6 +84,10 @@ def mix(
     out.table(shown, columns=list(shown[0]))
     for stage in stages:
         out.say(f"{stage} draws {found.stages[stage].samples} samples")
+    if found.lacks_twins:
+        out.say(
+            "clips that two datasets share are found by `lapactl run ingest`; the split may move then"
+        )
     for remark in remarks(rows):
         out.warn(remark)
     if found.problem is not None:

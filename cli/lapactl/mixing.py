@@ -27,6 +27,11 @@ class OpenMixture:
     problem: str | None = None
     """Why the run would refuse it."""
 
+    @property
+    def lacks_twins(self) -> bool:
+        """Whether nobody has looked yet for clips that several of the datasets hold."""
+        return len(self.members) > 1 and self.dataset.info.twins is None
+
 
 def is_run(source: str) -> bool:
     """Whether it names a run, and not a dataset's URL."""

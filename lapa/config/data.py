@@ -180,6 +180,7 @@ class IngestConfig(Config):
     max_failed_share: float = runtime(0.05, ge=0, le=1)
     """Ingest stops when more than this share of the sources failed."""
     episodes_per_shard: int = Field(256, gt=0)
+    """Also the item of work: several machines share shards, and a process that is killed loses the one it was in."""
     encoding: VideoEncoding = VideoEncoding()
     workers: int | None = runtime(None, gt=0)
     """Processes; all cores when not given."""

@@ -42,6 +42,7 @@ def test_text_warns_of_what_is_seen_too_often(lapactl, urls, tmp_path):
     assert result.exit_code == 0
     assert "CC-BY-4.0" in result.stdout
     assert "laq sees hands" in result.stderr
+    assert "clips that two datasets share are found by `lapactl run ingest`" in " ".join(result.output.split())
 
 
 def test_a_mixture_is_shown_by_its_url(lapactl_json, urls, tmp_path):
@@ -56,11 +57,11 @@ def test_what_two_datasets_share_is_split_as_the_run_will_split_it(urls, tmp_pat
     path = settings(urls, tmp_path)
     run = load_run(str(path))
     asked = {"samples": None, "window_seconds": 0.5, "validation_share": 0.1}
-    assert open_mixture(str(path), "videos", [], **asked).dataset.info.twins is None
+    assert open_mixture(str(path), "videos", [], **asked).lacks_twins
     twins = {"robots/episode-0001": "hands/episode-0002"}
     made = mix(run.videos, urls, dataset_url(run, run.videos), twins=twins)
-    found = open_mixture(str(path), "videos", [], **asked).dataset.info
-    assert (found.twins, found.revision) == (twins, made.revision)
+    found = open_mixture(str(path), "videos", [], **asked)
+    assert (found.dataset.info.twins, found.dataset.revision, found.lacks_twins) == (twins, made.revision, False)
 
 
 @pytest.mark.parametrize(
