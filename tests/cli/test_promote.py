@@ -47,7 +47,7 @@ def test_exporting_an_older_policy_says_where_the_candidate_goes(made: Made, lap
     newer = make_run(made.work, seed=1)
     forwards = lapactl("export", newer.finetune, made.work / "out-1", *at)
     assert f"exported {newer.finetune} (stage finetune of run 'toy') as lapa-policy/2" in forwards.stderr
-    assert "candidate: version 1 -> 2" in forwards.stderr and "warning" not in forwards.stderr
+    assert "candidate: version 1 -> 2" in forwards.stderr and "which is older" not in forwards.stderr
     back = lapactl("export", made.finetune, made.work / "out", *at, "--output", "json")
     assert (json.loads(back.stdout)["version"], json.loads(back.stdout)["candidate_before"]) == (1, 2)
     assert "warning: candidate: version 2 -> 1, which is older" in back.stderr
