@@ -44,7 +44,7 @@ def ingest(
     image_size=128, source.instructions.kind=file-name.
     """
     from lapa.data.ingest import ingest as ingest_source
-    from lapactl.ingesting import ingest_settings
+    from lapactl.ingesting import ingest_settings, remark_on
     from lapactl.progress import open_display
 
     settings = ingest_settings(source, kind=kind, fps=fps, workers=workers, overrides=overrides)
@@ -56,6 +56,8 @@ def ingest(
             display.update(event)
 
         report = ingest_source(settings, target, progress=progress)
+    if (remark := remark_on(settings)) is not None:
+        out.warn(remark)
     for problem in [*report.failed, *report.skipped]:
         out.warn(f"left out {problem.source}: {problem.reason}")
     numbers = report.model_dump(mode="json", exclude={"failed", "skipped", "quality"})

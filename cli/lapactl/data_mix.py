@@ -85,9 +85,7 @@ def mix(
     for stage in stages:
         out.say(f"{stage} draws {found.stages[stage].samples} samples")
     if found.lacks_twins:
-        out.say(
-            "clips that two datasets share are found by `lapactl run ingest`; the split may move then"
-        )
+        out.say("clips that two datasets share are found by `lapactl run ingest`; the split may move then")
     for remark in remarks(rows):
         out.warn(remark)
     if found.problem is not None:

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from lapa import files
-from lapa.config.data import IngestConfig
+from lapa.config.data import IngestConfig, RldsSource
 from lapa.config.load import load_run, merge, nested, parse_override, resolve
 from lapa.config.presets import PRESETS
 from lapa.data.dataset import INFO_FILE
 from lapa.data.readers.listing import first_names
-from lapa.data.readers.openx import openx_table
+from lapa.data.readers.openx import openx_table, unproved_name
 from lapa.errors import ConfigError, DatasetNotFound, SourceError
 from lapa.stages.plan import dataset_url, datasets_of
 
@@ -42,6 +42,17 @@ def _known_rate(source: str, kind: str) -> dict[str, str]:
         return {"openx": known[-1]}
     say = " If it is an Open-X dataset under another name: --set source.openx=NAME" if kind == "rlds" else ""
     raise ConfigError(f"{RATELESS[kind]} do not say their frame rate; give it with --fps (Bridge: --fps 5).{say}")
+
+
+def remark_on(config: IngestConfig) -> str | None:
+    """What to know of a source before its dataset is trained on."""
+    name = unproved_name(config.source) if isinstance(config.source, RldsSource) else None
+    if name is None:
+        return None
+    return (
+        f"the layout of {name} is compiled from other loaders, and was not tried on its own files: look at the "
+        "frames, the actions' histograms and the licence with `lapactl data show --html` before you train on it"
+    )
 
 
 def stored_dataset(source: str, role: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from lapa.data.dataset import Dataset
 from lapa.data.video import probe
-from lapactl.ingesting import detect_kind, ingest_settings
+from lapactl.ingesting import detect_kind, ingest_settings, remark_on
 from tests.builders import make_dataset
 
 
@@ -30,6 +30,15 @@ def test_settings_reach_the_ingest(tmp_path):
     settings = ingest_settings(str(tmp_path), kind="videos", fps=5, workers=2, overrides=overrides)
     assert (settings.image_size, settings.fps, settings.workers) == (64, 5, 2)
     assert settings.source.instructions.kind == "file-name"
+
+
+def test_a_layout_that_was_not_tried_on_its_own_files_is_remarked_on(tmp_path):
+    def remark(name: str) -> str | None:
+        settings = {"kind": "rlds", "fps": None, "workers": None, "overrides": [f"source.openx={name}"]}
+        return remark_on(ingest_settings(str(tmp_path), **settings))
+
+    assert remark("bridge_dataset") is None
+    assert "layout of kuka is compiled" in remark("kuka")
 
 
 def test_a_frame_rate_belongs_to_an_rlds_source(tmp_path):

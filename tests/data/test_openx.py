@@ -11,7 +11,7 @@ from lapa.config.data import IngestConfig, RldsSource
 from lapa.data.dataset import Dataset
 from lapa.data.ingest import ingest
 from lapa.data.readers.build import build_reader
-from lapa.data.readers.openx import layout_of, openx_table
+from lapa.data.readers.openx import layout_of, openx_table, unproved_name
 from lapa.errors import ConfigError, SourceError
 from lapactl.ingesting import ingest_settings
 from tests.data.sources import png_frames
@@ -125,6 +125,17 @@ def test_the_table_names_enough_and_every_name_is_told_once():
     for name, entry in table.items():
         layout = layout_of(RldsSource(url="x", openx=name))
         assert layout.conventions.control_hz == entry.hz and layout.conventions.actions
+
+
+def test_built_in_entries_that_no_sample_proved_are_told_apart(tmp_path):
+    names = {name: unproved_name(RldsSource(url="x", openx=name)) for name in openx_table()}
+    assert [name for name, unproved in names.items() if unproved is None] == ["bridge_dataset"]
+    assert unproved_name(RldsSource(url="x", fps=5)) is None
+    (tmp_path / "mine.yaml").write_text(
+        "kuka: {robot: mine, hz: 7, cameras: {primary: image}, action: [{key: a, dims: [x]}]}"
+    )
+    mine = RldsSource(url="x", openx="kuka", openx_table=str(tmp_path / "mine.yaml"))
+    assert unproved_name(mine) is None, "who wrote an entry knows it"
 
 
 def test_real_bridge_episodes_are_read_by_name(shared_data, tmp_path):

@@ -56,6 +56,8 @@ class OpenXDataset(Config):
     instruction: str = "language_instruction"
     instruction_encoding: Literal["text", "code-points"] = "text"
     licence: str = "unknown"
+    proved: bool = False
+    """Whether it was tried on the dataset's own files, and not only compiled from what others do."""
 
 
 class RldsLayout(Config):
@@ -92,6 +94,14 @@ def layout_of(config: RldsSource) -> RldsLayout:
 def openx_table(url: str | None = None) -> Mapping[str, OpenXDataset]:
     """The table that comes with the library, below the entries of one's own. Raises ConfigError for a damaged one."""
     return _built_in() if url is None else {**_built_in(), **_parsed(url, _text_of(url))}
+
+
+def unproved_name(config: RldsSource) -> str | None:
+    """The built-in entry that a source is read by, where it was not tried on the dataset's own files."""
+    if config.openx is None:
+        return None
+    entry, built_in = openx_table(config.openx_table).get(config.openx), _built_in().get(config.openx)
+    return config.openx if entry is not None and entry == built_in and not entry.proved else None
 
 
 def _from_table(config: RldsSource, name: str) -> RldsLayout:
