@@ -4,7 +4,8 @@
 
 DIR is a checkout's `laq` folder, outside this tree. Both have the same architecture, batch, clipping and Adam, and take
 turns in one process; on a CPU one thread, fp32, CPU seconds. Operations are those that `lapactl plan` counts, the
-same for both sides, and `predicted` is its time model with this machine's GEMM as the peak.
+same for both sides, and `predicted` is its time model, with this machine's GEMM, memory and calls as yardsticks that
+take turns with the rest: on a CPU they follow each other, on a GPU the host's calls go beside the device's work.
 """
 
 import sys
@@ -18,9 +19,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.measuring import gemm, in_turns, parser_of, write
 from benchmarks.parity import build_reference, frames, import_reference, small_config
+from benchmarks.yardsticks import calls, memory
 from lapa.config.latent_action import LatentActionConfig
 from lapa.config.models import lapa_paper_model
-from lapa.estimate.speed import ASSUMED_MFU, compute_seconds
+from lapa.estimate.footprint import Work
+from lapa.estimate.speed import demand_of, optimizer_bytes, roofline_seconds
 from lapa.models.latent_action.model import build_latent_action_model
 from lapa.stages.footprint import fake_latent_action, measured_work
 from lapa.types.batches import FramePair
@@ -81,32 +84,57 @@ def run(options: Any) -> dict[str, Any]:
     device = torch.device(options.device)
     config = lapa_paper_model() if options.size == "full" else small_config()
     is_half, (side, times) = options.precision == "bf16", GEMMS[options.size]
-    product, operations = gemm(device, torch.bfloat16 if is_half else torch.float32, side, times=times)
+    dtype = torch.bfloat16 if is_half else torch.float32
+    (product, operations), (moving, moved), (calling, called) = (
+        gemm(device, dtype, side, times=times),
+        memory(device, side, times=times),
+        calls(device),
+    )
     results: dict[str, Any] = {}
     for what, pairs in (("train", options.train_pairs), ("label", options.label_pairs)):
         on_cpu = frames(config.image_size, pairs, seed=2)
         pair = FramePair(current=on_cpu.current.to(device), future=on_cpu.future.to(device))
-        sides = {"gemm": product, "ours": steps_of(config, pair, device, is_half=is_half)[what]}
+        sides = {
+            "gemm": product,
+            "memory": moving,
+            "calls": calling,
+            "ours": steps_of(config, pair, device, is_half=is_half)[what],
+        }
         if options.reference:
             sides["reference"] = reference_steps(options.reference, config, pair)[what]
         seconds = in_turns(sides, rounds=options.rounds, device=device)
-        work = measured_work(fake_latent_action(config, labels=what == "label"), trains=what == "train", is_half=False)
-        results[what] = told(what, seconds, pairs * work.flops, pairs, operations, options.precision)
+        subject = fake_latent_action(config, labels=what == "label")
+        work = measured_work(subject, trains=what == "train", is_half=is_half)
+        yardsticks = {"gemm": operations, "memory": moved, "calls": called}
+        rates = {name: amount / seconds[name] for name, amount in yardsticks.items()}
+        updated = sum(parameter.numel() for parameter in subject.model.parameters()) if what == "train" else 0
+        predicted = predicted_seconds(work, pairs, rates, device, updated)
+        results[what] = told(what, seconds, rates, work, pairs, predicted)
     return {
         "size": options.size, "device": options.device, "precision": options.precision,
         "rounds": options.rounds, "results": results,
     }  # fmt: skip
 
 
+def predicted_seconds(work: Work, pairs: int, rates: dict[str, float], device: torch.device, updated: int) -> float:
+    """Of one turn, which updates so many parameters."""
+    demand = demand_of(work, micro_batch=pairs)
+    working = roofline_seconds(demand, peak=rates["gemm"], bandwidth=rates["memory"])
+    calling = demand.calls / rates["calls"]
+    together = max(working, calling) if device.type == "cuda" else working + calling
+    return together + optimizer_bytes(updated) / rates["memory"]
+
+
 def told(
-    what: str, seconds: dict[str, float], flops: float, pairs: int, operations: float, precision: str
+    what: str, seconds: dict[str, float], rates: dict[str, float], work: Work, pairs: int, predicted: float
 ) -> dict[str, Any]:
-    peak = operations / seconds["gemm"]
-    predicted = compute_seconds(flops, peak=peak, mfu=ASSUMED_MFU[precision])
+    peak, flops = rates["gemm"], pairs * work.flops
     found: dict[str, Any] = {
         "pairs": pairs,
         "seconds": seconds,
         "gemm_gflops": peak / 1e9,
+        "memory_gigabytes_per_second": rates["memory"] / 1e9,
+        "microseconds_per_call": 1e6 / rates["calls"],
         "flops_per_pair": flops / pairs,
         "pairs_per_second": pairs / seconds["ours"],
         "share_of_gemm": flops / seconds["ours"] / peak,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, assert_never
 
 import typer
 
@@ -85,7 +85,13 @@ def _as_json(predicted: "Prediction", footprint: "Footprint") -> dict[str, Any]:
     return {
         **asdict(predicted),
         "memory": {**memory, "needed": predicted.memory.needed},
-        "step": {**asdict(predicted.step), "total": predicted.step.total, "limit": predicted.step.limit},
+        "step": {
+            **asdict(predicted.step),
+            "compute": predicted.step.compute,
+            "regime": predicted.step.computing.regime,
+            "total": predicted.step.total,
+            "limit": predicted.step.limit,
+        },
         "seconds": predicted.seconds,
         "gpu_hours": predicted.gpu_hours,
         "footprint": footprint.model_dump(mode="json"),
@@ -142,12 +148,17 @@ def _advice(stage: str, better: "Choice | None") -> str:
 
 def _print_time(out: Output, predicted: "Prediction", *, is_assumed: bool) -> None:
     step = predicted.step
-    where = "published by others, not measured here" if is_assumed else "as given"
     what = "step" if predicted.trainable else "batch"
     out.text(
-        f"\n{what}: {step.total:.3g} s, limited by {step.limit} ({step.compute:.3g} s of computing at "
-        f"{predicted.mfu:.0%} of the peak, {where}; {step.communication:.3g} s of communication beside it)"
+        f"\n{what}: {step.total:.3g} s, limited by {step.limit} ({step.compute:.3g} s of computing, "
+        f"{_computing(predicted, is_assumed=is_assumed)}; {step.communication:.3g} s of communication beside it)"
     )
+    if step.computing.regime == "calls" and step.limit == "compute":
+        busy = max(step.computing.products, step.computing.memory) / step.compute
+        out.text(
+            f"the GPU is busy for {busy:.0%} of that, and waits for its host: more samples in a pass, or fewer GPUs, "
+            "would be better spent"
+        )
     out.text(f"speed: {predicted.batch / step.total:,.0f} samples/s")
     if predicted.seconds is None or predicted.gpu_hours is None:
         out.text("in all: unknown until the dataset is made")
@@ -156,6 +167,21 @@ def _print_time(out: Output, predicted: "Prediction", *, is_assumed: bool) -> No
         f"in all: {predicted.steps:,} steps, {duration(predicted.seconds)} ({predicted.seconds / 86400:.2f} days), "
         f"{predicted.gpu_hours:,.0f} GPU-hours, without start, validation and restarts"
     )
+
+
+def _computing(predicted: "Prediction", *, is_assumed: bool) -> str:
+    """What the time of computing is, and where that is from."""
+    computing = predicted.step.computing
+    match computing.regime:
+        case "calls":
+            return "as long as the host needs to call its operators one by one; measured on a CPU, assumed here"
+        case "memory":
+            return "as long as operators of their own read and write memory; the data sheet's bandwidth, not measured"
+        case "products":
+            where = "published by others, not measured here" if is_assumed else "as given"
+            return f"at {predicted.mfu:.0%} of the peak, {where}"
+        case _:
+            assert_never(computing.regime)
 
 
 def _print_storage(out: Output, predicted: "Prediction", footprint: "Footprint") -> None:

@@ -40,6 +40,10 @@ class Work(Config):
     flops: int
     """Floating point operations of matrix products, attention and convolutions per sample: of a whole training step,
     or of a forward pass where nothing is trained."""
+    moved: Affine = Affine(fixed=0, per_sample=0)
+    """Bytes that the same operators read and write, each by itself: none of them is fused with another."""
+    calls: int = 0
+    """Operators of the same pass, views among them; each costs its host time, whatever its size."""
 
 
 class Footprint(Config):

@@ -8,7 +8,7 @@ from lapa.config.training import DeepSpeedEngineConfig, EngineConfig, FitConfig
 from lapa.errors import ConfigError
 from lapa.estimate.footprint import Footprint, Work
 from lapa.estimate.memory import Layout, Memory, inference_memory, layout_of, training_memory, usable
-from lapa.estimate.speed import ASSUMED_MFU, Machines, StepTime, step_time
+from lapa.estimate.speed import ASSUMED_MFU, Machines, StepTime, compute_time, demand_of, step_time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,6 @@ def predict(run: RunConfig, footprint: Footprint, machines: Machines, *, mfu: fl
         fit = run.laq.inverse_dynamics.fit
     _refuse_one_process(run.engine, machines)
     share = share_of(fit, machines.ranks)
-    mfu = mfu or ASSUMED_MFU[fit.precision]
     layout = _layout(run.engine, fit, machines, share)
     work = footprint.way(is_checkpointed=footprint.is_checkpointed)
     memory = training_memory(footprint, work, layout)
@@ -102,7 +101,7 @@ def predict(run: RunConfig, footprint: Footprint, machines: Machines, *, mfu: fl
         stage=footprint.stage,
         machines=machines,
         precision=fit.precision,
-        mfu=mfu,
+        mfu=mfu or ASSUMED_MFU[fit.precision],
         parameters=footprint.numel,
         trainable=footprint.trainable,
         share=share,
@@ -122,17 +121,16 @@ def predict(run: RunConfig, footprint: Footprint, machines: Machines, *, mfu: fl
 def _labelling(run: RunConfig, footprint: Footprint, machines: Machines, *, mfu: float | None) -> Prediction:
     """Ranks share shards, and talk to nobody."""
     batch = run.label.batch_size
-    mfu = mfu or ASSUMED_MFU["fp32"]
     layout = Layout(ranks=machines.ranks, micro_batch=batch)
-    seconds = batch * footprint.work.flops / (machines.gpu.peak("fp32") * mfu)
-    step = StepTime(compute=seconds, communication=0.0, optimizer=0.0)
+    computing = compute_time(demand_of(footprint.work, micro_batch=batch), machines.gpu, precision="fp32", mfu=mfu)
+    step = StepTime(computing=computing, communication=0.0, optimizer=0.0)
     memory = inference_memory(footprint, batch)
     everywhere = batch * machines.ranks
     return Prediction(
         stage="label",
         machines=machines,
         precision="fp32",
-        mfu=mfu,
+        mfu=mfu or ASSUMED_MFU["fp32"],
         parameters=footprint.numel,
         trainable=0,
         share=Share(samples=batch, micro_batch=batch),
@@ -143,7 +141,7 @@ def _labelling(run: RunConfig, footprint: Footprint, machines: Machines, *, mfu:
         step=step,
         steps=None if footprint.samples is None else -(-footprint.samples // everywhere),
         batch=everywhere,
-        storage_bytes_per_second=everywhere / seconds * footprint.stored_bytes,
+        storage_bytes_per_second=everywhere / step.total * footprint.stored_bytes,
         checkpoint_bytes=None,
         better=None,
     )
@@ -173,7 +171,7 @@ def _fits(memory: Memory, machines: Machines) -> bool:
 
 
 def _best(
-    run: RunConfig, footprint: Footprint, fit: FitConfig, machines: Machines, share: Share, *, mfu: float
+    run: RunConfig, footprint: Footprint, fit: FitConfig, machines: Machines, share: Share, *, mfu: float | None
 ) -> Choice | None:
     """The fastest of what fits; of equally fast ones the first, which changes least."""
     fitting = []

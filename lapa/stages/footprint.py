@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from lapa.config.latent_action import LatentActionConfig
@@ -38,6 +40,10 @@ from lapa.types.batches import FramePair
 
 STORED_BYTES_PER_PIXEL = 0.125
 """Of H.264 at the stored quality, for natural video. Assumed: a made dataset is looked at instead."""
+_MOVES_NOTHING = frozenset(
+    (torch.ops.aten._unsafe_view.default, torch.ops.aten.detach.default, torch.ops.aten.empty_like.default)
+)
+"""Operators that are no views by name, and touch no element all the same."""
 MEASURED_SAMPLES = (2, 4)
 """Two sizes give the slope; with one sample alone some copies are views."""
 
@@ -47,6 +53,8 @@ class Counted(NamedTuple):
 
     saved: int
     flops: int
+    moved: int
+    calls: int
 
 
 class Subject(NamedTuple):
@@ -159,13 +167,23 @@ def measured_work(subject: Subject, *, trains: bool, is_half: bool) -> Work:
     """What one pass keeps and computes, for any number of samples."""
     few, many = MEASURED_SAMPLES
     small = count_pass(subject, few, trains=trains, is_half=is_half)
-    large = count_pass(subject, many, trains=False, is_half=is_half)
-    slope = (large.saved - small.saved) // (many - few)
-    return Work(saved=Affine(fixed=max(small.saved - few * slope, 0), per_sample=slope), flops=small.flops // few)
+    large = count_pass(subject, many, trains=trains, is_half=is_half)
+    return Work(
+        saved=_affine(few, small.saved, many, large.saved),
+        flops=small.flops // few,
+        moved=_affine(few, small.moved, many, large.moved),
+        calls=small.calls,
+    )
+
+
+def _affine(few: int, small: int, many: int, large: int) -> Affine:
+    slope = (large - small) // (many - few)
+    return Affine(fixed=max(small - few * slope, 0), per_sample=slope)
 
 
 def count_pass(subject: Subject, samples: int, *, trains: bool, is_half: bool) -> Counted:
-    """Bytes that the forward pass saves, parameters and buffers not counted, and operations of the whole step."""
+    """Bytes that the forward pass saves, parameters and buffers not counted; operations, bytes and operators of the
+    whole step."""
     own = {t.untyped_storage()._cdata for t in (*subject.model.parameters(), *subject.model.buffers())}
     saved: dict[int, Tensor] = {}
 
@@ -175,15 +193,37 @@ def count_pass(subject: Subject, samples: int, *, trains: bool, is_half: bool) -
             saved[storage._cdata] = tensor  # held: an address that is free again would be counted once
         return tensor
 
-    counter = FlopCounterMode(display=False)
-    with counter, torch.autocast("cpu", torch.bfloat16, enabled=is_half):
+    counter, traffic = FlopCounterMode(display=False), Traffic()
+    with counter, traffic, torch.autocast("cpu", torch.bfloat16, enabled=is_half):
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             loss = subject.run(samples)
         total = sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
         saved.clear()
         if trains:
             loss.backward()  # type: ignore[no-untyped-call]
-    return Counted(saved=total, flops=_flops(counter))
+            subject.model.zero_grad(set_to_none=True)  # the next pass would add to them
+    return Counted(saved=total, flops=_flops(counter), moved=traffic.moved, calls=traffic.calls)
+
+
+class Traffic(TorchDispatchMode):
+    """Counts operators, and the bytes that each reads and writes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moved = self.calls = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func.namespace != "aten":  # fake tensors are asked for their device, which real ones are not
+            return result
+        self.calls += 1
+        if not func.is_view and func not in _MOVES_NOTHING:
+            tensors = (leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor))
+            # What is expanded is read once.
+            self.moved += sum(min(t.nbytes, t.untyped_storage().nbytes()) for t in tensors)
+        return result
 
 
 def _flops(counter: FlopCounterMode) -> int:

@@ -19,14 +19,20 @@ def measured(repository: Path, tmp_path: Path, name: str, *options: str) -> dict
     return json.loads(out.read_text())
 
 
+def within(ratios: list[float]) -> bool:
+    """The time model's stated factor."""
+    return all(1 / 2.5 < ratio < 2.5 for ratio in ratios)
+
+
 @pytest.mark.slow
 def test_the_speed_of_the_latent_action_model_is_measured(repository, tmp_path):
     for _ in range(3):  # again, where something else ran while the yardstick was measured
         found = measured(repository, tmp_path, "laq_speed.py", "--rounds", "1")["results"]
-        if all(found[what]["share_of_gemm"] < 1.5 for what in ("train", "label")):
+        ratios = [found[what]["predicted_over_measured"] for what in ("train", "label")]
+        if all(found[what]["share_of_gemm"] < 1.5 for what in ("train", "label")) and within(ratios):
             break
     assert all(0 < found[what]["share_of_gemm"] < 1.5 for what in ("train", "label"))
-    assert all(found[what]["predicted_seconds"] > 0 for what in ("train", "label"))
+    assert within(ratios), f"{ratios}: what `lapactl plan` predicts is further off than docs/guide-plan.md says"
 
 
 @pytest.mark.slow

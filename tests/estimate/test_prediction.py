@@ -7,7 +7,7 @@ from lapa.errors import ConfigError
 from lapa.estimate.footprint import Affine, Footprint, ParameterGroup, Work
 from lapa.estimate.gpus import GPUS, find_gpu
 from lapa.estimate.prediction import predict
-from lapa.estimate.speed import Machines, compute_seconds
+from lapa.estimate.speed import CALL_SECONDS, Demand, Machines, compute_seconds, compute_time, demand_of
 
 SEVEN_BILLION = Footprint(
     stage="pretrain",
@@ -64,6 +64,27 @@ def test_hours_are_steps_by_step_time_by_gpus():
     assert predicted.gpu_hours == pytest.approx(70_000 * predicted.step.total * 64 / 3600)
     assert predicted.storage_bytes_per_second == pytest.approx(256 / predicted.step.total * 8192)
     assert predicted.step.compute == pytest.approx(compute_seconds(4 * 12e12, peak=989e12, mfu=0.5))
+
+
+def test_the_longest_of_products_memory_and_calls_is_the_time_of_computing():
+    gpu = find_gpu("H100")
+    large = Demand(flops=1e15, moved_bytes=1e11, calls=1e3)
+    assert compute_time(large, gpu, precision="bf16").regime == "products"
+    unfused = compute_time(Demand(flops=1e13, moved_bytes=1e12, calls=1e3), gpu, precision="bf16")
+    assert unfused.regime == "memory" and unfused.total == pytest.approx(1e13 / 989e12 + 1e12 / 3.35e12)
+    small = compute_time(Demand(flops=1e9, moved_bytes=1e8, calls=2e3), gpu, precision="bf16")
+    assert small.regime == "calls" and small.total == pytest.approx(2e3 * CALL_SECONDS)
+    # What somebody measured holds the memory's time already; a host is no faster for it.
+    assert compute_time(large, gpu, precision="bf16", mfu=0.5).total == pytest.approx(1e15 / 989e12 / 0.5)
+    assert compute_time(Demand(flops=1e13, moved_bytes=1e12, calls=0), gpu, precision="bf16", mfu=0.5).memory == 0
+
+
+def test_every_pass_calls_its_operators_again():
+    work = Work(
+        saved=Affine(fixed=0, per_sample=0), flops=5, moved=Affine(fixed=100, per_sample=10), calls=7
+    )  # fmt: skip
+    assert demand_of(work, micro_batch=8) == Demand(flops=40, moved_bytes=180, calls=7)
+    assert demand_of(work, micro_batch=4, micro_batches=2) == Demand(flops=40, moved_bytes=280, calls=14)
 
 
 def test_labelling_takes_its_time_from_the_dataset():
