@@ -3,17 +3,20 @@
     python benchmarks/trainer.py [--width 256] [--steps 10] [--out FILE]
 
 The bare loop calls the engine alone: forward, backward, update. The trainer is `fit` with the real task of stage `laq`;
-both have batches at hand, log nothing and save nothing in the steps that count. CPU seconds, one rank, one thread.
+both have batches at hand, log nothing and save nothing in the steps that count. They take turns step by step in one
+engine, so that whatever the machine does besides meets both alike. CPU seconds, one rank, one thread.
 """
 
 import itertools
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from operator import truediv
 from pathlib import Path
 from typing import Any
 
@@ -80,57 +83,48 @@ class Synchronizations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-class Stopwatch(Hook):
-    """CPU seconds at each update."""
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-
-    def after_update(self, step: int) -> None:
-        self.times.append(time.process_time())
-
-
 def bare_step(engine: Engine, batch: Batch) -> None:
     loss = engine.run(batch.to(engine.device).pair).loss
     engine.backward(loss)
     engine.update()
 
 
-def measured(engine_config: EngineConfig, config: LaqConfig, rounds: int, steps: int) -> dict[str, float]:
-    """Bare steps, then the trainer's, round by round in one engine; the fastest step of each counts."""
+def measured(engine_config: EngineConfig, config: LaqConfig, pairs: int) -> dict[str, Any]:
+    """Medians of bare steps and of the trainer's."""
     batch = some_batch(config.model.image_size)
     engine = build_engine(lambda: build_latent_action_model(config.model), engine_config, config.fit, seed=0)
-    bare: list[float] = []
-    trained: list[float] = []
     bare_step(engine, batch)
-    for _ in range(rounds):
-        for _ in range(steps):
-            started = time.process_time()
-            bare_step(engine, batch)
-            bare.append(time.process_time() - started)
-        trained += trainer_steps(engine, config, batch, steps)
+    bare, trained = in_turns(engine, config, batch, pairs)
     synchronizations = counted(engine, config, batch)
     engine.close()
     return {
-        "bare_cpu_seconds": min(bare),
-        "trainer_cpu_seconds": min(trained),
-        "overhead": min(trained) / min(bare),
+        "bare_cpu_seconds": statistics.median(bare),
+        "trainer_cpu_seconds": statistics.median(trained),
+        "overhead": statistics.median(trained) / statistics.median(bare),
+        "overhead_quartiles": statistics.quantiles(map(truediv, trained, bare), n=4),
         "synchronizations_per_step": synchronizations,
     }
 
 
-def trainer_steps(engine: Engine, config: LaqConfig, batch: Batch, steps: int) -> list[float]:
-    """CPU seconds of each of `steps` updates by `fit`; its end, which saves, is not among them."""
-    watch = Stopwatch()
-    goal = config.fit.model_copy(update={"steps": engine.step + steps + 2})
+def in_turns(engine: Engine, config: LaqConfig, batch: Batch, pairs: int) -> tuple[list[float], list[float]]:
+    """CPU seconds of bare steps, and of the step of `fit` after each: from a batch to its asking for the next one."""
+    bare: list[float] = []
+    trained: list[float] = []
 
     def batches(_: int) -> Iterator[Batch]:
-        return itertools.repeat(batch)
+        while True:
+            before = time.process_time()
+            bare_step(engine, batch)
+            between = time.process_time()
+            yield batch
+            bare.append(between - before)
+            trained.append(time.process_time() - between)
 
+    # The last pair is not among them: it ends with a checkpoint.
+    goal = config.fit.model_copy(update={"steps": engine.step + 2 * (pairs + 1)})
     with tempfile.TemporaryDirectory() as folder:
-        task = LaqTask(config)
-        fit(task, engine, batches, list, goal, Checkpoints(folder, keep=1, resolved_run={}), [watch], seed=0)
-    return [after - before for before, after in itertools.pairwise(watch.times[:-1])]
+        fit(LaqTask(config), engine, batches, list, goal, Checkpoints(folder, keep=1, resolved_run={}), [], seed=0)
+    return bare, trained
 
 
 def counted(engine: Engine, config: LaqConfig, batch: Batch) -> float:
@@ -178,8 +172,9 @@ def main() -> None:
         end_process(0)
     config = settings(options.width, options.steps)
     # First: engines tell this process's environment of a process group, which children would try to join.
-    started = first_step_seconds(options.width)
-    found = {name: measured(MODES[name], config, options.rounds, options.steps) for name in options.modes.split(",")}
+    started = statistics.median(first_step_seconds(options.width) for _ in range(options.rounds))
+    pairs = options.rounds * options.steps
+    found = {name: measured(MODES[name], config, pairs) for name in options.modes.split(",")}
     result = {"width": options.width, "steps": options.steps, "rounds": options.rounds, "goals": GOALS}
     write({**result, "modes": found, "first_zero3_step_cpu_seconds": started}, options.out)
     end_process(0)
