@@ -7,16 +7,17 @@ import typer
 from lapa.errors import ConfigError
 
 
-def confirm(question: str) -> None:
-    """Go on only after a yes. Raises ConfigError where there is no answer to read: a cron job, a pipe that is empty."""
+def confirm(question: str, *, unasked: str) -> None:
+    """Go on only after a yes; `unasked` is the command that does not ask. Raises ConfigError, which names it, where
+    there is no answer to read: a cron job, a pipe that is empty."""
     try:
         is_sure = typer.confirm(question, err=True)
     except typer.Abort:
         if sys.stdin.isatty():  # Ctrl-C is an answer
             raise
+        typer.echo(err=True)  # below the question
         raise ConfigError(
-            f"nobody answered '{question}', for there is no terminal; nothing was changed. Where nobody can be asked, "
-            "say --yes: `lapactl … --yes`"
+            f"nobody can answer, for there is no terminal; nothing was changed. Say that you are sure: `{unasked}`"
         ) from None
     if not is_sure:
         raise typer.Abort

@@ -271,14 +271,15 @@ def delete(
     from lapactl.confirm import confirm
     from lapactl.deploy_change import delete as remove
     from lapactl.deploy_change import require
-    from lapactl.deploy_places import Place, open_target, saying_what_is_here
+    from lapactl.deploy_places import Place, open_target, options_of, saying_what_is_here
 
     place = Place(kind=target, cluster=cluster, namespace=namespace, state=state)
     with saying_what_is_here(place, "delete", [name]):
         found = open_target(place)
         require(found, name)
     if not is_sure:
-        confirm(f"Robots that ask '{name}' will find nobody. Delete it?")
+        unasked = f"lapactl deploy delete {name}{options_of(found)} --yes"
+        confirm(f"Robots that ask '{name}' will find nobody. Delete it?", unasked=unasked)
     remove(Output(output), found, name)
 
 

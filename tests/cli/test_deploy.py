@@ -107,7 +107,8 @@ def test_a_deployment_follows_its_alias_and_goes_back_without_the_registry(
     watched = lapactl("deploy", "sync", "--all", "--watch", "30s", *at)
     assert watched.stdout == "", "only what was done is told"
     unattended = lapactl("deploy", "delete", "lapa-policy", *here)
-    assert unattended.exit_code == 2 and "there is no terminal" in unattended.stderr and "--yes" in unattended.stderr
+    assert unattended.exit_code == 2 and "there is no terminal; nothing was changed" in unattended.stderr
+    assert f"`lapactl deploy delete lapa-policy {' '.join(here)} --yes`" in unattended.stderr
     assert state() == ("pinned", None, 3, "ready"), "it asks first"
     assert lapactl_json("deploy", "delete", "lapa-policy", "--yes", *here)["state"] == "deleted"
     assert lapactl_json("deploy", "status", *here, *AWAY) == []
