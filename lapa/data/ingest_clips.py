@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 
 from lapa.config.data import IngestConfig
 from lapa.data import quality, timesheet, video
+from lapa.data.pictures import Converter, Decoded, Picture, Scaler
 from lapa.data.quality import ClipMeter, Look, Seen
 from lapa.data.quality_cuts import placed_in_scenes
 from lapa.data.resize import drop_to_rate, resize
 from lapa.data.statistics import FrameMeter, FrameSums
-from lapa.types.episodes import Episode, Frame
+from lapa.types.episodes import Episode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +32,7 @@ class EncodedClip:
 
 def encode_clips(episode: Episode, fps: float, config: IngestConfig) -> Iterator[EncodedClip]:
     """The clips of an episode, in order; at least one. No more than a few frames are in memory."""
-    kept = drop_to_rate(timesheet.each("decode", episode.frames()), source_fps=episode.fps, fps=fps)
-    sized = timesheet.each("scale", (resize(frame, config.image_size, config.resize) for frame in kept))
+    sized = timesheet.each("scale", _sized(episode, fps, config))
     if config.quality.is_off:
         yield _encoded(sized, None, fps, config)
     elif config.quality.cuts == "off":
@@ -43,7 +43,18 @@ def encode_clips(episode: Episode, fps: float, config: IngestConfig) -> Iterator
         yield _with_cuts(sized, fps, config)
 
 
-def _with_cuts(sized: Iterator[Frame], fps: float, config: IngestConfig) -> EncodedClip:
+def _sized(episode: Episode, fps: float, config: IngestConfig) -> Iterator[Picture]:
+    """What is kept of the frames, scaled before it is RGB where a video is read."""
+    frames = episode.frames()
+    if isinstance(frames, Decoded):
+        pictures = drop_to_rate(timesheet.each("decode", frames.pictures), source_fps=episode.fps, fps=fps)
+        return Scaler(config.image_size, config.resize, frames.name).scaled(pictures)
+    arrays = drop_to_rate(timesheet.each("decode", frames), source_fps=episode.fps, fps=fps)
+    converter = Converter()
+    return (Picture(resize(array, config.image_size, config.resize), converter) for array in arrays)
+
+
+def _with_cuts(sized: Iterator[Picture], fps: float, config: IngestConfig) -> EncodedClip:
     """One clip, whose cuts are counted."""
     cuts = 0
 
@@ -56,7 +67,7 @@ def _with_cuts(sized: Iterator[Frame], fps: float, config: IngestConfig) -> Enco
     return replace(clip, cuts=cuts)
 
 
-def _scenes(sized: Iterator[Frame], fps: float, config: IngestConfig) -> Iterator[EncodedClip]:
+def _scenes(sized: Iterator[Picture], fps: float, config: IngestConfig) -> Iterator[EncodedClip]:
     start = 0
     placed = placed_in_scenes(_looks(sized), fps, config.quality)
     for _, scene in itertools.groupby(placed, key=lambda item: item.scene):
@@ -67,7 +78,7 @@ def _scenes(sized: Iterator[Frame], fps: float, config: IngestConfig) -> Iterato
         yield _encoded(iter(()), None, fps, config)
 
 
-def _looks(sized: Iterator[Frame]) -> Iterator[Look]:
+def _looks(sized: Iterator[Picture]) -> Iterator[Look]:
     return timesheet.each("look", quality.look(sized))
 
 
@@ -77,14 +88,14 @@ def _looked_at(looks: Iterator[Look], fps: float, config: IngestConfig) -> Encod
     return _encoded(measured, meter, fps, config)
 
 
-def _encoded(frames: Iterator[Frame], look: ClipMeter | None, fps: float, config: IngestConfig) -> EncodedClip:
+def _encoded(pictures: Iterator[Picture], look: ClipMeter | None, fps: float, config: IngestConfig) -> EncodedClip:
     meter = FrameMeter()
-    measured = timesheet.each("look", meter.measure(frames))
+    measured = timesheet.each("look", meter.measure(pictures))
     first = next(measured, None)
     encoded = b""
     if first is not None:
         with timesheet.part("encode"):
-            encoded = video.encode_mp4(itertools.chain([first], measured), fps, config.encoding)
+            encoded = video.encode_pictures(itertools.chain([first], measured), fps, config.encoding)
     with timesheet.part("look"):
         seen = look.seen() if look is not None and first is not None else None
     return EncodedClip(num_frames=meter.num_frames, video=encoded, sums=meter.sums, seen=seen)

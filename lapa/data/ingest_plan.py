@@ -11,7 +11,7 @@ from lapa.config.base import result_settings
 from lapa.config.data import IngestConfig
 from lapa.data.readers.base import SourceItem
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raise it when the same source and settings would give other shards: everything is then ingested anew."""
 
 

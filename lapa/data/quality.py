@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from lapa.config.quality import QualityConfig
-from lapa.types.episodes import Frame
+from lapa.data.pictures import Picture
 
 SIDE = 64
 """Of a thumbnail, in pixels."""
@@ -38,7 +38,7 @@ Kind = Literal["static", "black", "shaky", "cuts", "duplicates"]
 class Look(NamedTuple):
     """A frame on its way to the encoder, with what it looks like from far."""
 
-    frame: Frame
+    picture: Picture
     thumb: Thumb
 
 
@@ -93,10 +93,10 @@ class ClipMeter:
         self._jerks = 0.0
         self._window = cv2.createHanningWindow((SIDE, SIDE), cv2.CV_32F)
 
-    def measure(self, looks: Iterable[Look], *, black_level: float) -> Iterator[Frame]:
+    def measure(self, looks: Iterable[Look], *, black_level: float) -> Iterator[Picture]:
         for look in looks:
             self._add(look.thumb, black_level)
-            yield look.frame
+            yield look.picture
 
     def seen(self) -> Seen:
         """Of a clip that has at least one frame."""
@@ -133,8 +133,10 @@ class ClipMeter:
             # In colour: what differs in hue alone moves, too.
             self._change = max(self._change, float(cv2.absdiff(thumb, self._first).max()))
             change = cv2.absdiff(thumb, self._last[0])
-            self._motion += float(change.mean())
-            self._follow(self._last[1], grey, float((change.max(axis=2) > _CHANGED).mean()))
+            self._motion += sum(cv2.sumElems(change)) / change.size
+            red, green, blue = cv2.split(change)
+            changed = np.count_nonzero(cv2.max(cv2.max(red, green), blue) > _CHANGED)
+            self._follow(self._last[1], grey, changed / red.size)
         self._last = thumb, grey
         self._frames += 1
 
@@ -161,9 +163,9 @@ class ClipMeter:
         self._kept.append(thumb)
 
 
-def look(frames: Iterable[Frame]) -> Iterator[Look]:
-    for frame in frames:
-        yield Look(frame, cv2.resize(frame, (SIDE, SIDE), interpolation=cv2.INTER_AREA))
+def look(pictures: Iterable[Picture]) -> Iterator[Look]:
+    for picture in pictures:
+        yield Look(picture, picture.thumb(SIDE))
 
 
 def judge(measures: Measures, cuts: int, config: QualityConfig) -> list[Finding]:

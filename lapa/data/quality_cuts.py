@@ -59,12 +59,12 @@ class _Detector:
             min_scene_len=1,
             window_width=LATE,
         )
-        self._fps = fps
+        self._start = FrameTimecode(0, fps)
         self._seen = 0
 
     def begins_scene(self, look: Look) -> bool:
         """Shows one more frame; whether a scene begins with the one shown `LATE` frames before it."""
         picture = np.ascontiguousarray(cv2.cvtColor(look.thumb, cv2.COLOR_RGB2BGR))
-        cuts = self._detector.process_frame(FrameTimecode(self._seen, self._fps), picture)
+        cuts = self._detector.process_frame(FrameTimecode(self._seen, self._start), picture)
         self._seen += 1
         return bool(cuts)

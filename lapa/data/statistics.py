@@ -6,10 +6,12 @@ t timesteps, d dimensions.
 import math
 from collections.abc import Iterable, Iterator
 
+import cv2
 import numpy as np
 from pydantic import BaseModel
 
 from lapa.data.dataset import ActionStatistics
+from lapa.data.pictures import Picture
 from lapa.data.sketch import Sketch
 from lapa.types.episodes import Frame
 
@@ -43,18 +45,18 @@ class FrameSums(BaseModel):
 
 
 class FrameMeter:
-    """Counts and measures frames on their way through."""
+    """Counts and measures pictures on their way through."""
 
     def __init__(self) -> None:
         self.num_frames = 0
         self.sums = FrameSums()
 
-    def measure(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        for frame in frames:
+    def measure(self, pictures: Iterable[Picture]) -> Iterator[Picture]:
+        for picture in pictures:
             if self.num_frames % FRAME_STRIDE == 0:
-                self.sums += _frame_sums(frame)
+                self.sums += _frame_sums(picture.rgb)
             self.num_frames += 1
-            yield frame
+            yield picture
 
 
 def action_statistics(parts: Iterable[np.ndarray]) -> ActionStatistics:
@@ -76,10 +78,8 @@ def action_statistics(parts: Iterable[np.ndarray]) -> ActionStatistics:
 
 
 def _frame_sums(frame: Frame) -> FrameSums:
-    values = np.arange(256, dtype=np.int64)
-    counts = [np.bincount(frame[..., channel].ravel(), minlength=256) for channel in range(3)]
-    red, green, blue = (int(count @ values) for count in counts)
-    red2, green2, blue2 = (int(count @ values**2) for count in counts)
+    red, green, blue, _ = (round(total) for total in cv2.sumElems(frame))
+    red2, green2, blue2 = (round(cv2.norm(channel, cv2.NORM_L2SQR)) for channel in cv2.split(frame))
     return FrameSums(pixels=frame.shape[0] * frame.shape[1], sums=(red, green, blue), squares=(red2, green2, blue2))
 
 

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import IO, Any
 
 import av
-import numpy as np
 from av.container import InputContainer
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 
 from lapa.config.data import VideoEncoding
+from lapa.data.pictures import Converter, Decoded, Picture
 from lapa.errors import SourceError
 from lapa.types.episodes import Frame
 
@@ -49,86 +48,56 @@ class VideoInfo:
 
 def encode_mp4(frames: Iterable[Frame], fps: float, encoding: VideoEncoding) -> bytes:
     """Frames of one even size to an mp4; equal frames give equal bytes. At least one frame is needed."""
+    converter = Converter()
+    return encode_pictures((Picture(frame, converter) for frame in frames), fps, encoding)
+
+
+def encode_pictures(pictures: Iterable[Picture], fps: float, encoding: VideoEncoding) -> bytes:
+    """As `encode_mp4`."""
     buffer = io.BytesIO()
     rate = Fraction(fps).limit_denominator(100_000)
-    reformatter = VideoReformatter()
     with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("libx264", rate=rate, options=_x264_options(fps, encoding))
         stream.thread_count = 1  # x264 output depends on the number of threads
         stream.pix_fmt = "yuv420p"
-        for number, frame in enumerate(frames):
+        for number, picture in enumerate(pictures):
+            planes = picture.planes
             if number == 0:
-                stream.height, stream.width = frame.shape[:2]
-            picture = reformatter.reformat(
-                VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"), format="yuv420p"
-            )
-            picture.pts = number
-            picture.time_base = 1 / rate
-            container.mux(stream.encode(picture))
+                stream.height, stream.width = planes.height, planes.width
+            planes.pts = number
+            planes.time_base = 1 / rate
+            container.mux(stream.encode(planes))
         container.mux(stream.encode())
     return buffer.getvalue()
 
 
-def decode(video: VideoData, *, name: str = "video", steady_fps: float | None = None) -> Iterator[Frame]:
+def decode(video: VideoData, *, name: str = "video", steady_fps: float | None = None) -> Decoded:
     """RGB frames in display order, uint8 ``h w 3``, turned upright.
 
     With ``steady_fps``, frames sit on that even time grid: videos of variable frame rate repeat or drop frames.
     Raises SourceError, naming `name`, where the video is damaged or cut short.
     """
     pictures = _pictures(video, name)
-    if steady_fps is not None:
-        pictures = _on_even_grid(pictures, steady_fps, name)
-    reformatter = VideoReformatter()
-    for picture in pictures:
-        yield _upright(reformatter, picture)
+    return Decoded(pictures if steady_fps is None else _on_even_grid(pictures, steady_fps, name), name)
 
 
-def decode_span(
-    video: VideoData, *, start_seconds: float, num_frames: int, fps: float, name: str = "video"
-) -> Iterator[Frame]:
+def decode_span(video: VideoData, *, start_seconds: float, num_frames: int, fps: float, name: str = "video") -> Decoded:
     """The `num_frames` frames from `start_seconds` on, of a video that holds more than them; RGB, upright.
 
     Entered at the key frame before. Raises SourceError, naming `name`, where the span is damaged, or a frame is not
     where a video of `fps` has it.
     """
-    half = 0.5 / fps
-    reformatter = VideoReformatter()
-    count, first, due = 0, start_seconds, start_seconds
-    for picture in _pictures_from(video, start_seconds - half, name):
-        if count == num_frames or abs(picture.time - due) > half:
-            break
-        # The first frame sets the grid: starts are rounded sums of durations.
-        if count == 0:
-            first = picture.time
-        count += 1
-        due = first + count / fps
-        yield _upright(reformatter, picture)
-    if count < num_frames:
-        raise SourceError(
-            f"{name} has {count} of the {num_frames} frames that should begin at second {start_seconds:.3f} with "
-            f"{fps:g} fps. Replace or remove it."
-        )
+    return Decoded(_pictures_of_span(video, start_seconds, num_frames, fps, name), name)
 
 
 def decode_between(
     video: VideoData, *, start_seconds: float, stop_seconds: float, steady_fps: float, name: str = "video"
-) -> Iterator[Frame]:
+) -> Decoded:
     """Frames of a part of a video, on an even time grid; RGB, upright. Entered at the key frame before it.
 
     Raises SourceError, naming `name`, where the part is damaged or holds no frame.
     """
-    pictures = _pictures_from(video, start_seconds, name)
-    inside = itertools.takewhile(lambda picture: picture.time < stop_seconds, pictures)
-    reformatter = VideoReformatter()
-    count = 0
-    for picture in _on_even_grid(inside, steady_fps, name):
-        count += 1
-        yield _upright(reformatter, picture)
-    if count == 0:
-        raise SourceError(
-            f"{name} has no frame from second {start_seconds:.2f} to {stop_seconds:.2f}; is the video whole, "
-            "and the table its own?"
-        )
+    return Decoded(_pictures_between(video, start_seconds, stop_seconds, steady_fps, name), name)
 
 
 def probe(video: VideoData, *, name: str = "video") -> VideoInfo:
@@ -194,10 +163,41 @@ def _pictures_from(video: VideoData, seconds: float, name: str) -> Iterator[Vide
             ) from error
 
 
-def _upright(reformatter: VideoReformatter, picture: VideoFrame) -> Frame:
-    image = reformatter.reformat(picture, format="rgb24").to_ndarray()
-    turns = round(picture.rotation / 90)
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+def _pictures_of_span(
+    video: VideoData, start_seconds: float, num_frames: int, fps: float, name: str
+) -> Iterator[VideoFrame]:
+    half = 0.5 / fps
+    count, first, due = 0, start_seconds, start_seconds
+    for picture in _pictures_from(video, start_seconds - half, name):
+        if count == num_frames or abs(picture.time - due) > half:
+            break
+        # The first frame sets the grid: starts are rounded sums of durations.
+        if count == 0:
+            first = picture.time
+        count += 1
+        due = first + count / fps
+        yield picture
+    if count < num_frames:
+        raise SourceError(
+            f"{name} has {count} of the {num_frames} frames that should begin at second {start_seconds:.3f} with "
+            f"{fps:g} fps. Replace or remove it."
+        )
+
+
+def _pictures_between(
+    video: VideoData, start_seconds: float, stop_seconds: float, steady_fps: float, name: str
+) -> Iterator[VideoFrame]:
+    pictures = _pictures_from(video, start_seconds, name)
+    inside = itertools.takewhile(lambda picture: picture.time < stop_seconds, pictures)
+    count = 0
+    for picture in _on_even_grid(inside, steady_fps, name):
+        count += 1
+        yield picture
+    if count == 0:
+        raise SourceError(
+            f"{name} has no frame from second {start_seconds:.2f} to {stop_seconds:.2f}; is the video whole, "
+            "and the table its own?"
+        )
 
 
 def _on_even_grid(pictures: Iterable[VideoFrame], fps: float, name: str) -> Iterator[VideoFrame]:

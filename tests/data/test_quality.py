@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -20,6 +21,7 @@ from lapa.data.ingest import ingest
 from lapa.data.ingest_report import IngestReport
 from lapa.data.mixture import is_mixed, mix
 from lapa.data.mixture_twins import find_mixture_twins
+from lapa.data.pictures import Converter, Picture
 from lapa.data.quality import look
 from lapa.data.quality_cuts import placed_in_scenes
 from lapa.data.quality_twins import find_twins
@@ -43,6 +45,10 @@ def scene(seed: int, num_frames: int, *, speed: int = 2, wobble: int = 0) -> np.
         frame[24:40, left : left + 16] = (220, 40, 10)
         frames.append(frame)
     return np.stack(frames)
+
+
+def pictures(frames: Iterable[np.ndarray]) -> Iterator[Picture]:
+    return (Picture(frame, Converter()) for frame in frames)
 
 
 CLIPS = {
@@ -146,8 +152,8 @@ def test_a_source_of_nothing_useful_says_what_was_wrong(tmp_path):
 @pytest.mark.parametrize("lengths", [(10, 12), (1, 10), (10, 1), (4, 5, 6), (2, 2), (30,), (1,)])
 def test_scenes_are_told_apart_wherever_the_cut_is(lengths):
     frames = [frame for seed, length in enumerate(lengths) for frame in scene(seed, length)]
-    placed = list(placed_in_scenes(look(frames), 10.0, QualityConfig()))
-    assert [item.look.frame is frame for item, frame in zip(placed, frames, strict=True)] == [True] * len(frames)
+    placed = list(placed_in_scenes(look(pictures(frames)), 10.0, QualityConfig()))
+    assert [item.look.picture.rgb is frame for item, frame in zip(placed, frames, strict=True)] == [True] * len(frames)
     scenes = [item.scene for item in placed]
     assert tuple(scenes.count(number) for number in range(len(lengths))) == lengths
 
@@ -155,7 +161,7 @@ def test_scenes_are_told_apart_wherever_the_cut_is(lengths):
 def test_a_fast_pan_is_no_cut():
     panorama = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (SIDE, 700, 3), dtype=np.uint8), (0, 0), 4)
     frames = [np.ascontiguousarray(panorama[:, 12 * t : 12 * t + SIDE]) for t in range(50)]
-    assert {item.scene for item in placed_in_scenes(look(frames), 10.0, QualityConfig())} == {0}
+    assert {item.scene for item in placed_in_scenes(look(pictures(frames)), 10.0, QualityConfig())} == {0}
 
 
 def test_clips_of_one_resting_camera_are_no_duplicates_however_alike_their_hashes():
