@@ -60,9 +60,11 @@ def ingest(
         out.warn(remark)
     for problem in [*report.failed, *report.skipped]:
         out.warn(f"left out {problem.source}: {problem.reason}")
-    numbers = report.model_dump(mode="json", exclude={"failed", "skipped", "quality"})
+    if (unnamed := report.num_failed + report.num_skipped - len(report.failed) - len(report.skipped)) > 0:
+        out.warn(f"left out {unnamed} more: {target}/_units/*.json names all")
+    numbers = report.model_dump(mode="json", exclude={"failed", "skipped", "quality", "num_failed", "num_skipped"})
     counts = {kind: found.model_dump(exclude={"examples"}) for kind, found in report.quality.items()}
-    left_out = {"failed": len(report.failed), "skipped": len(report.skipped)}
+    left_out = {"failed": report.num_failed, "skipped": report.num_skipped}
     out.record({"dataset": target, **numbers, **left_out, **({"quality": counts} if out.is_json else {})})
     for name, number in counts.items():
         out.warn(f"{name}: {', '.join(f'{count} {done}' for done, count in number.items() if count)}")

@@ -1,7 +1,7 @@
 """The end of an ingest: from the units' records to the index, the report and, last, the manifest.
 
 Records are read one after the other. Of each episode 16 bytes stay in memory, and while duplicates are looked for
-about 150; what the report names stays, too.
+about 150; what the report names stays, too, and that is bounded.
 """
 
 import logging
@@ -60,7 +60,7 @@ def finish(plan: Plan, config: IngestConfig, output_url: str, conventions: Conve
     files.write_json(files.join(output_url, INFO_FILE), info.model_dump(mode="json"))
     logger.info(
         "event=ingest-finished url=%s revision=%s episodes=%d frames=%d failed=%d skipped=%d",
-        output_url, info.revision, info.num_episodes, info.num_frames, len(report.failed), len(report.skipped),
+        output_url, info.revision, info.num_episodes, info.num_frames, report.num_failed, report.num_skipped,
     )  # fmt: skip
     return report
 

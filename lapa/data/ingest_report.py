@@ -1,8 +1,8 @@
 """What an ingest did, for people and for the next run: written when it ends, and when it stops."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 
 from lapa import files
 from lapa.config.data import IngestConfig
@@ -11,6 +11,8 @@ from lapa.errors import TooManyFailures
 
 NAMED_IN_MESSAGE = 3
 
+NAMED = 1000
+"""Of what failed, and of what was skipped, that the report names; all are counted, and named in `_units/*.json`."""
 
 EXAMPLES = 24
 """Of what was found wrong, that the report names for each kind; all are counted."""
@@ -69,11 +71,21 @@ class IngestReport(BaseModel):
     num_episodes: int
     num_frames: int
     failed: list[SourceProblem] = []
-    """Sources that could not be read."""
+    """Sources that could not be read, the first of them."""
+    num_failed: int
     skipped: list[SourceProblem] = []
-    """Sources that could be read, and were too short."""
+    """Sources that could be read, and were too short; the first of them."""
+    num_skipped: int
     quality: dict[str, QualitySummary] = {}
     """What was found wrong with clips, by kind."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _counted(cls, values: Any) -> Any:
+        """Older reports name all, and count none."""
+        if not isinstance(values, dict):
+            return values
+        return {f"num_{kind}": len(values.get(kind, ())) for kind in ("failed", "skipped")} | values
 
     @classmethod
     def of_whole(cls, output_url: str) -> Self | None:
@@ -93,11 +105,12 @@ class IngestReport(BaseModel):
 
     def check_failures(self, config: IngestConfig, output_url: str) -> None:
         """Raises TooManyFailures above the tolerated share."""
-        if len(self.failed) <= config.max_failed_share * self.num_sources:
+        if self.num_failed <= config.max_failed_share * self.num_sources:
             return
         named = "; ".join(f"{problem.source}: {problem.reason}" for problem in self.failed[:NAMED_IN_MESSAGE])
+        told = "All" if self.num_failed <= NAMED else f"The first {NAMED}"
         raise TooManyFailures(
-            f"{len(self.failed)} of {self.num_sources} sources failed, more than max_failed_share="
-            f"{config.max_failed_share}. First: {named} All are named in {files.join(output_url, REPORT_FILE)}. Repair "
-            "or remove them and run ingest again (finished shards are kept), or raise max_failed_share."
+            f"{self.num_failed} of {self.num_sources} sources failed, more than max_failed_share="
+            f"{config.max_failed_share}. First: {named} {told} are named in {files.join(output_url, REPORT_FILE)}. "
+            "Repair or remove them and run ingest again (finished shards are kept), or raise max_failed_share."
         )

@@ -1,8 +1,22 @@
 """What the records of an ingest's units say together."""
 
+from collections.abc import Sequence
+
 from lapa.data.ingest_plan import Plan
-from lapa.data.ingest_report import NAMED_IN_MESSAGE, IngestReport, QualityNote, QualitySummary, SourceProblem
+from lapa.data.ingest_report import NAMED, NAMED_IN_MESSAGE, IngestReport, QualityNote, QualitySummary, SourceProblem
 from lapa.data.ingest_unit import UnitRecord
+
+
+class _Problems:
+    """All are counted, the first are named."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.named: list[SourceProblem] = []
+
+    def add(self, problems: Sequence[SourceProblem]) -> None:
+        self.count += len(problems)
+        self.named += problems[: NAMED - len(self.named)]
 
 
 class Tally:
@@ -13,16 +27,15 @@ class Tally:
         self.dropped: list[SourceProblem] = []
         """The first few clips that were found wrong and left out."""
         self._episodes = self._frames = self._scenes = 0
-        self._failed: list[SourceProblem] = []
-        self._skipped: list[SourceProblem] = []
+        self._failed, self._skipped = _Problems(), _Problems()
         self._quality: dict[str, QualitySummary] = {}
 
     def add(self, record: UnitRecord) -> None:
         self.shard_bytes.append(record.shard_bytes)
         self._episodes += len(record.rows)
         self._frames += sum(row["num_frames"] for row in record.rows)
-        self._failed += record.failed
-        self._skipped += record.skipped
+        self._failed.add(record.failed)
+        self._skipped.add(record.skipped)
         for note in record.quality:
             self.note(note)
 
@@ -33,14 +46,16 @@ class Tally:
 
     def report(self, plan: Plan) -> IngestReport:
         """Not finished yet."""
-        found = self._episodes + len(self._failed) + len(self._skipped)
+        found = self._episodes + self._failed.count + self._skipped.count
         return IngestReport(
             fingerprint=plan.fingerprint,
             finished=False,
             num_sources=max(found, plan.declared),
             num_episodes=self._episodes,
             num_frames=self._frames,
-            failed=self._failed,
-            skipped=self._skipped,
+            failed=self._failed.named,
+            num_failed=self._failed.count,
+            skipped=self._skipped.named,
+            num_skipped=self._skipped.count,
             quality=dict(sorted(self._quality.items())),
         )

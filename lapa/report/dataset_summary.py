@@ -114,7 +114,7 @@ def gather_facts(dataset: Dataset) -> DatasetFacts:
         wrong=_wrong(dataset.url, report),
         is_examined=bool(np.isfinite(motion).any()),
         problems=[(problem.source, problem.reason) for problem in problems[:PROBLEMS]],
-        num_problems=len(problems),
+        num_problems=0 if report is None else report.num_failed + report.num_skipped,
     )
 
 

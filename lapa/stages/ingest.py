@@ -117,7 +117,7 @@ def _ingest(stage: Stage, role: str, config: IngestConfig, url: str, peers: Peer
     source = _files_of(config.source, stage)
     shared = ALONE if isinstance(config.source, SimulatedSource) else peers
     report = ingest(config.model_copy(update={"source": source}), url, progress=progress, peers=shared)
-    return {f"{role}/failed_sources": len(report.failed), f"{role}/skipped_episodes": len(report.skipped)}
+    return {f"{role}/failed_sources": report.num_failed, f"{role}/skipped_episodes": report.num_skipped}
 
 
 def _files_of(source: SourceConfig, stage: Stage) -> SourceConfig:

@@ -17,10 +17,12 @@ from lapa.data.dataset import Dataset
 from lapa.data.fates import Fates, NumberedFates
 from lapa.data.ingest_finish import finish
 from lapa.data.ingest_plan import Plan
+from lapa.data.ingest_report import IngestReport
 from lapa.data.ingest_twins import TwinSearch
 from lapa.data.ingest_unit import UnitRecord
 from lapa.data.quality_twins import HASH_BYTES, suspected
 from lapa.errors import DataError
+from lapa.report.dataset_summary import gather_facts
 
 
 class Made(Plan):
@@ -157,3 +159,19 @@ def test_suspects_are_the_nearest_earlier_clips_however_the_pairs_are_cut_into_b
         alike = np.flatnonzero((distances[clip] <= QualityConfig().duplicate_bits) & (seconds == seconds[clip]))
         nearest = sorted((distances[clip, other], other) for other in alike if other < clip)
         assert found == [other for _, other in nearest][:4]
+
+
+def test_the_report_counts_everything_that_failed_and_names_the_first(tmp_path, monkeypatch):
+    monkeypatch.setattr("lapa.data.ingest_tally.NAMED", 3)
+    for number in range(2):
+        failed = [{"source": f"{number}-{place}.mp4", "reason": "is empty"} for place in range(2)]
+        made_unit(
+            tmp_path, number, [f"{number}-{place}" for place in range(60)], range(60), failed=failed, skipped=failed[:1]
+        )
+    dataset = finished(tmp_path, 2)
+    written = json.loads((tmp_path / "ingest-report.json").read_text())
+    assert (written["num_failed"], written["num_skipped"], written["num_sources"]) == (4, 2, 126)
+    assert [problem["source"] for problem in written["failed"]] == ["0-0.mp4", "0-1.mp4", "1-0.mp4"]
+    del written["num_failed"], written["num_skipped"]
+    assert IngestReport.model_validate(written).num_failed == 3, "reports from before name all"
+    assert gather_facts(dataset).num_problems == 6
