@@ -2,6 +2,7 @@
 
     python benchmarks/ingest.py speed [--clips 12] [--frames 150] [--rounds 3] [--out FILE]
     python benchmarks/ingest.py memory [--clips 100000] [--per-folder 1000] [--workers 2] [--plan-only] [--out FILE]
+    python benchmarks/ingest.py finish [--clips 100000] [--out FILE]
 
 `speed` transcodes the same H.264 clips (640x480, 25 fps) to 256x256, one thread each: with ffmpeg (the one on the PATH,
 or imageio-ffmpeg's) with the encoder settings that ingest has, and with ingest, with and without looking for what is
@@ -10,6 +11,9 @@ seconds count all threads and, of ffmpeg, its processes; on a busy machine they 
 
 `memory` puts many tiny clips into a bucket of a SeaweedFS server on this machine (dev extra), lists them, ingests them,
 and tells the resident memory of the process that plans, and of its largest worker, as the work goes on.
+
+`finish` is the end of that by itself: shards in the bucket, one of them ingested and the others its copies under other
+names, become a dataset. So the end of many clips is measured in minutes, for what grows there are the records of clips.
 """
 
 import argparse
@@ -32,10 +36,16 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from lapa import files
+from lapa.config.conventions import Conventions
 from lapa.config.data import IngestConfig, VideoEncoding, VideoFolderSource
 from lapa.config.quality import QualityConfig
+from lapa.data.dataset import shard_name
 from lapa.data.ingest import ingest
+from lapa.data.ingest_finish import finish
 from lapa.data.ingest_plan import Plan
+from lapa.data.ingest_unit import UNITS_FOLDER, made_record
+from lapa.data.readers.base import SourceItem
 from lapa.data.readers.build import build_reader
 from lapa.data.video import encode_mp4
 
@@ -44,11 +54,13 @@ if TYPE_CHECKING:
 
 OFF = QualityConfig(static="off", black="off", shaky="off", cuts="off", duplicates="off")
 SIZE, FPS = 256, 25
+PER_SHARD = 500
+"""Clips, where memory is measured."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["speed", "memory"])
+    parser.add_argument("what", choices=["speed", "memory", "finish"])
     parser.add_argument("--clips", type=int)
     parser.add_argument("--frames", type=int, default=150)
     parser.add_argument("--rounds", type=int, default=3)
@@ -60,6 +72,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="lapa-ingest-benchmark-") as folder:
         if options.what == "speed":
             result = measure_speed(Path(folder), options.clips or 12, options.frames, options.rounds)
+        elif options.what == "finish":
+            result = measure_finish(Path(folder), options.clips or 100_000)
         else:
             count, workers = options.clips or 100_000, options.workers
             result = measure_memory(Path(folder), count, options.per_folder, workers, plan_only=options.plan_only)
@@ -157,7 +171,7 @@ def measure_memory(folder: Path, clips: int, per_folder: int, workers: int, *, p
         _fill(server, bucket, folder, clips, per_folder)
         filled = time.monotonic() - started
         config = IngestConfig(
-            source=VideoFolderSource(url=f"{bucket}/raw"), image_size=16, workers=workers, episodes_per_shard=500
+            source=VideoFolderSource(url=f"{bucket}/raw"), image_size=16, workers=workers, episodes_per_shard=PER_SHARD
         )
         seen: list[dict[str, float]] = []
 
@@ -188,6 +202,47 @@ def measure_memory(folder: Path, clips: int, per_folder: int, workers: int, *, p
             "resident_mib": [*seen, {"done": 1.0, **_resident()}],
             "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         }
+
+
+def measure_finish(folder: Path, clips: int) -> dict[str, Any]:
+    """Resident MiB before and after the end, their peak, and its CPU seconds."""
+    from tests.s3_server import running_s3  # with pytest, of the dev extra
+
+    (folder / "s3").mkdir()
+    with running_s3(folder / "s3") as server:
+        bucket = server.new_bucket("many")
+        _fill(server, bucket, folder, PER_SHARD, PER_SHARD)
+        source = VideoFolderSource(url=f"{bucket}/raw")
+        config = IngestConfig(source=source, image_size=16, workers=1, episodes_per_shard=PER_SHARD)
+        url = f"{bucket}/dataset"
+        ingest(config, url)
+        items = (SourceItem(key=str(number), fingerprint="", episodes=1) for number in range(clips))
+        plan = Plan(items, config)
+        for number in range(1, len(plan)):
+            _copy_unit(url, number)
+        before, seconds = _resident()["planner_mib"], _cpu_seconds()
+        report = finish(plan, config, url, Conventions())
+        return {
+            "clips": clips,
+            "episodes": report.num_episodes,
+            "duplicates": report.quality["duplicates"].tagged,
+            "before_mib": before,
+            "after_mib": _resident()["planner_mib"],
+            "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            "cpu_seconds": round(_cpu_seconds() - seconds, 1),
+        }
+
+
+def _copy_unit(url: str, number: int) -> None:
+    """The first unit once more, under other names."""
+    record = made_record(url, 0)
+    for row in record.rows:
+        row |= {name: f"{number:05d}-{row[name]}" for name in ("episode", "source")} | {"shard": number}
+    units, shards = files.join(url, UNITS_FOLDER), files.join(url, "shards")
+    files.write_bytes(files.join(shards, shard_name(number)), files.read_bytes(files.join(shards, shard_name(0))))
+    thumbs = files.read_bytes(files.join(units, "00000.twins.npz"))
+    files.write_bytes(files.join(units, f"{number:05d}.twins.npz"), thumbs)
+    files.write_json(files.join(units, f"{number:05d}.json"), record.model_dump(mode="json"))
 
 
 def _fill(server: "S3Server", bucket: str, folder: Path, clips: int, per_folder: int) -> None:
