@@ -1,8 +1,7 @@
 """Ranks of a run are killed, or asked to go, again and again: it ends with the losses of a run that nobody disturbed.
 
-LAPA_CHAOS_MINUTES says for how long, roughly: it sets the number of blows, at twenty a minute, which is what two cores
-make with a new start for each. Eight blows when not given; the long form is LAPA_CHAOS_MINUTES=30. LAPA_CHAOS_SEED
-draws others.
+LAPA_TEST_CHAOS_MINUTES says for how long, roughly: it sets the number of blows, at four a minute. 2 when not given; the
+long form is LAPA_TEST_CHAOS_MINUTES=30. LAPA_TEST_CHAOS_SEED draws other blows.
 """
 
 import json
@@ -21,12 +20,11 @@ from tests.training.toy import read_losses
 from tests.training.train_toy import Blow
 
 SCRIPT = Path(__file__).parent / "train_toy.py"
-MINUTES = float(os.environ.get("LAPA_CHAOS_MINUTES", "0.4"))
-SEED = int(os.environ.get("LAPA_CHAOS_SEED", "0"))
-BLOWS = max(2, round(20 * MINUTES))
-STEPS_PER_BLOW = 25
-"""More than the steps between two checkpoints, so that a run that is struck again and again gets on; and more than are
-made in the moment before a blow falls, so that few blows fall into one start."""
+MINUTES = float(os.environ.get("LAPA_TEST_CHAOS_MINUTES", "2"))
+SEED = int(os.environ.get("LAPA_TEST_CHAOS_SEED", "0"))
+BLOWS = max(2, round(4 * MINUTES))
+STEPS_PER_BLOW = 5
+"""More than the steps between two checkpoints, so that a run that is struck again and again gets on."""
 RANKS = 2
 
 
