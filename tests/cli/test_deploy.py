@@ -11,9 +11,11 @@ import yaml
 from local_servers import stand_in_command
 
 from lapa.config.run import TrackingConfig
+from lapa.errors import NotRegistered, TrackingError
 from lapa.policy.manifest import bundle_digest
 from lapa.tracking.registry import Registry
 from lapa_k8s import rollout
+from lapa_k8s.errors import NotFound
 from lapactl import registry as registry_options
 from lapactl.deploy_local import LocalTarget
 from tests.cli.conftest import Lapactl
@@ -178,3 +180,7 @@ def test_a_dry_run_prints_what_a_cluster_would_get(
 def test_a_misspelt_command_is_no_model(lapactl: Lapactl):
     result = lapactl("deploy", "rolback", "lapa-policy")
     assert result.exit_code == 2 and "Did you mean 'rollback'?" in result.stderr
+
+
+def test_a_name_that_is_not_there_has_one_exit_code_wherever_it_was_looked_for():
+    assert NotRegistered.exit_code == NotFound.exit_code != TrackingError.exit_code
