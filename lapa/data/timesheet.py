@@ -8,6 +8,7 @@ nobody asks, nothing is measured.
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -77,8 +78,8 @@ class _Clerk:
 
     folder: Path
     traced: int
-    """First jobs of a process whose parts are kept one by one."""
-    jobs: int = 0
+    """First jobs of each name whose parts are kept one by one."""
+    jobs: Counter[str] = field(default_factory=Counter)
     stack: list[_Open] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     cpu_seconds: dict[str, float] = field(default_factory=dict)
@@ -95,13 +96,13 @@ class _Clerk:
         if self.stack:
             self.stack[-1].inside += whole
             self.stack[-1].cpu_inside += cpu_whole
-            if self.jobs < self.traced and len(self.spans) < SPANS:
+            if self.jobs[self.stack[0].name] < self.traced and len(self.spans) < SPANS:
                 self.spans.append((part.name, part.start, now))
             return
         self._hand_in(part, label, now)
 
     def _hand_in(self, part: _Open, label: str, now: float) -> None:
-        self.jobs += 1
+        self.jobs[part.name] += 1
         job = Job(
             name=part.name,
             label=label,
@@ -125,7 +126,8 @@ _clerk: _Clerk | None = None
 
 @contextmanager
 def kept(folder: Path, *, traced: int) -> Iterator[None]:
-    """Inside, jobs of this process and of its pools are noted in `folder`; parts of the first `traced` one by one."""
+    """Inside, jobs of this process and of its pools are noted in `folder`; parts of the first `traced` of each name
+    one by one."""
     begin_here((str(folder), traced))
     try:
         yield

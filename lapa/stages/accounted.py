@@ -1,7 +1,7 @@
 """The profiler switch of a stage whose work is done by processes of its own: `ingest`, `evaluate`. Needs no torch.
 
 Beside `lapa.stages.profiled`, which looks at some updates of one loop, this counts all of the work, for counting costs
-next to nothing; `profile.steps` is how many jobs of each process the trace shows part by part.
+next to nothing; `profile.steps` is how many jobs of a kind the trace shows part by part, of each process.
 """
 
 import gzip

@@ -56,7 +56,8 @@ def test_an_ingest_says_what_limits_it_and_leaves_a_trace(tmp_path: Path):
         assert f"{limit} " in message.partition("in the jobs: ")[0]
     trace = json.loads(gzip.decompress(Path(stage_folder(run, "ingest"), "profile/trace.json.gz").read_bytes()))
     names = [event["name"] for event in trace["traceEvents"]]
-    assert {"lapa: list", "lapa: shard 0", "lapa: shard 1", "lapa: index"} <= set(names)
+    assert {"lapa: list", "lapa: shard 0", "lapa: shard 1", "lapa: index", "lapa: write"} <= set(names)
+    assert names.count("lapa: encode") == 2  # of the first shard alone
     assert all(event["ph"] == "X" and event["ts"] >= 0 and event["dur"] >= 0 for event in trace["traceEvents"])
 
 
