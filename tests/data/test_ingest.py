@@ -21,6 +21,7 @@ from lapa.config.data import (
     SourceConfig,
     VideoFolderSource,
 )
+from lapa.data import ingest_plan
 from lapa.data.dataset import Dataset
 from lapa.data.describe import describe_dataset
 from lapa.data.frames import episode_arrays, episode_frames
@@ -96,6 +97,21 @@ def test_only_the_shards_of_changed_videos_are_made_again(tmp_path):
     changed = {name for name, moment in times(output).items() if before[name] != moment}
     assert changed == {"shard-00002.tar"}
     assert report.revision != before_revision
+
+
+def test_a_dataset_begun_in_an_older_format_holds_no_shard_of_it_when_it_is_finished(tmp_path, monkeypatch):
+    config = clips(write_clips(tmp_path / "videos", 4), episodes_per_shard=2)
+    output = tmp_path / "out"
+    with monkeypatch.context() as older:
+        older.setattr(ingest_plan, "FORMAT_VERSION", ingest_plan.FORMAT_VERSION - 1)
+        ingest(config, str(output))
+    assert len(Dataset.open(str(output)).index) == 4, "what was finished is read as before"
+    assert not is_current(config, str(output))
+    (output / "shards" / "shard-00001.tar").unlink()
+    before = times(output)
+    ingest(config, str(output))
+    assert times(output)["shard-00000.tar"] != before["shard-00000.tar"]
+    assert is_current(config, str(output))
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, truncate], ids=["deleted", "cut short"])
