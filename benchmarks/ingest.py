@@ -6,8 +6,8 @@
 
 `speed` transcodes the same H.264 clips (640x480, 25 fps) to 256x256, one thread each: with ffmpeg (the one on the PATH,
 or imageio-ffmpeg's) with the encoder settings that ingest has, and with ingest, with and without looking for what is
-wrong with a clip. ffmpeg scales in YUV; ingest turns frames into RGB and back, measures them, hashes and indexes. CPU
-seconds count all threads and, of ffmpeg, its processes; on a busy machine they are what to compare.
+wrong with a clip. Both scale in YUV; ingest measures frames, hashes and indexes besides. CPU seconds count all threads
+and, of ffmpeg, its processes; on a busy machine they are what to compare.
 
 `memory` puts many tiny clips into a bucket of a SeaweedFS server on this machine (dev extra), lists them, ingests them,
 and tells the resident memory of the process that plans, and of its largest worker, as the work goes on.

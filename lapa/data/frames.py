@@ -20,6 +20,7 @@ from jaxtyping import UInt8
 
 from lapa.data.dataset import Dataset
 from lapa.data.objects import object_reader
+from lapa.data.pictures import Converter
 from lapa.data.video import decode
 from lapa.errors import DataError, SourceError
 
@@ -282,7 +283,8 @@ def _decode_from(video: bytes, first: int) -> Iterator[UInt8[np.ndarray, "h w 3"
         assert stream.time_base is not None and stream.average_rate is not None
         ticks = 1 / (stream.average_rate * stream.time_base)
         container.seek(int(first * ticks), stream=stream, backward=True)
+        converter = Converter()
         for picture in container.decode(stream):
             assert picture.pts is not None, "encode_mp4 numbers its frames"
             if round(picture.pts / ticks) >= first:
-                yield picture.to_ndarray(format="rgb24")
+                yield converter.rgb(picture)
