@@ -38,7 +38,9 @@ def promote(
         str | None, typer.Option("--gates", metavar="FILE", help="YAML file of gates; the shipped ones by default.")
     ] = None,
     is_shown: Annotated[bool, typer.Option("--show-gates", help="Print the gates file that counts, and stop.")] = False,
-    is_dry: Annotated[bool, typer.Option("--dry-run", help="Judge and keep the report, but move no alias.")] = False,
+    is_dry: Annotated[
+        bool, typer.Option("--dry-run", help="Judge, keep the report and end as it would, but move no alias.")
+    ] = False,
     approver: Annotated[
         str | None, typer.Option("--approve", metavar="NAME", help="Record NAME's approval (needs --reason).")
     ] = None,
@@ -59,7 +61,7 @@ def promote(
     """
     from lapa.errors import ConfigError
     from lapa.promotion.config import dump_gates, load_gates
-    from lapa.promotion.promote import approve, attempt, carry_out, open_case
+    from lapa.promotion.promote import approve, attempt, carry_out, open_case, refuse_if_failed
 
     if (is_forced or approver) and not reason.strip():
         raise ConfigError(f"{'--force' if is_forced else '--approve'} needs --reason WHY: it is kept with the version")
@@ -92,6 +94,7 @@ def promote(
     _show(out, judged)
     if is_dry:
         out.say("--dry-run: no alias was moved.")
+        refuse_if_failed(judged.report)
         return
     carry_out(registry, judged)
     replaced = "" if case.production is None else f"; version {case.production.version} is previous"

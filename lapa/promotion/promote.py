@@ -108,16 +108,22 @@ def attempt(
     return Attempt(report=report, record=_keep(registry, records, report), base=case.base)
 
 
+def refuse_if_failed(report: PromotionReport) -> None:
+    """PromotionRefused when a gate failed that nobody overruled."""
+    if report.passes:
+        return
+    failures = [verdict for verdict in report.failures if verdict.gate not in report.forced]
+    names = ", ".join(verdict.gate for verdict in failures)
+    firm = ", ".join(verdict.gate for verdict in failures if not verdict.is_overrulable)
+    force = f"Not to be overruled: {firm}." if firm else "`--force --reason WHY` overrules, for all to see."
+    refused = f"{report.model}/{report.version} is not promoted, nothing was changed: {names} failed."
+    raise PromotionRefused(f"{refused} {force}")
+
+
 def carry_out(registry: Registry, attempt: Attempt) -> None:
     """Move the aliases. PromotionRefused when a gate failed, PromotionConflict when somebody else was first."""
     report = attempt.report
-    if not report.passes:
-        failures = [verdict for verdict in report.failures if verdict.gate not in report.forced]
-        names = ", ".join(verdict.gate for verdict in failures)
-        firm = ", ".join(verdict.gate for verdict in failures if not verdict.is_overrulable)
-        force = f"Not to be overruled: {firm}." if firm else "`--force --reason WHY` overrules, for all to see."
-        refused = f"{report.model}/{report.version} is not promoted, nothing was changed: {names} failed."
-        raise PromotionRefused(f"{refused} {force}")
+    refuse_if_failed(report)
     _refuse_if_moved(registry, report)
     if report.forced:
         told = {"who": report.who, "when": report.when, "reason": report.reason, "gates": report.forced}

@@ -68,6 +68,8 @@ def test_a_refusal_has_its_own_exit_code_and_force_leaves_a_mark(
     refused = lapactl("promote", "lapa-policy", "--gates", gates, *at)
     assert refused.exit_code == 10
     assert "success-rate" in refused.stdout and "33.3%" in refused.stdout and "nothing was changed" in refused.stderr
+    tried = lapactl("promote", "lapa-policy", "--gates", gates, "--dry-run", *at)
+    assert tried.exit_code == 10, "a script that asks first gets the same answer"
     silent = lapactl("promote", "lapa-policy", "--gates", gates, "--force", *at)
     assert silent.exit_code == 2 and "--reason" in silent.stderr
     forced = lapactl("promote", "lapa-policy", "--gates", gates, "--force", "--reason", "bench only", *at)
