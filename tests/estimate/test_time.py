@@ -1,5 +1,6 @@
 """The time model beside a model that runs. Training, and more sizes: `pytest -m slow tests/benchmarks`."""
 
+import pytest
 import torch
 
 from benchmarks.measuring import gemm, in_turns
@@ -33,6 +34,7 @@ def ratio_to_measured(work: Work) -> float:
     return 5 * predicted / seconds["label"]
 
 
+@pytest.mark.slow
 def test_a_small_model_takes_what_its_operators_bytes_and_calls_say():
     """On a busy machine one side may be kept from its caches: then another round tells."""
     work = measured_work(fake_latent_action(small_config(), labels=True), trains=False, is_half=False)
