@@ -38,7 +38,8 @@ def kept_part(height: int, width: int, mode: Mode) -> Part:
 
 def resize(frame: Frame, size: int, mode: Mode) -> Frame:
     """``h w 3`` to ``size size 3``."""
-    part = kept_part(*frame.shape[:2], mode)
+    height, width = frame.shape[:2]
+    part = kept_part(height, width, mode)
     frame = frame[part.top : part.top + part.height, part.left : part.left + part.width]
     if frame.shape[:2] == (size, size):
         return frame

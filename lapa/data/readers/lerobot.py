@@ -1,7 +1,7 @@
 """LeRobot datasets of any version: which camera and columns, and one episode's rows as an `Episode`."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -89,7 +89,9 @@ class LeRobotReader:
             source=self._source_name(found, camera),
         )
 
-    def _filmed(self, found: EpisodeTable, span: VideoSpan, opened: dict[str, VideoData]) -> partial[Iterator[Frame]]:
+    def _filmed(
+        self, found: EpisodeTable, span: VideoSpan, opened: dict[str, VideoData]
+    ) -> Callable[[], Iterator[Frame]]:
         if span.name not in self.layout.files:
             raise SourceError(
                 f"episode {found.number}: {span.name or 'a video'} is declared in meta/ but does not exist. Add it, or "
