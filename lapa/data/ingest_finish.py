@@ -134,7 +134,7 @@ class _Contents:
                 self._add(row, content)
             self._clips += 1
         instructions = {row["instruction"] for row in rows if row["instruction"]}
-        self._instructions.extend(map(_hash, instructions))
+        self._instructions.extend(map(files.digest_number, instructions))
         self._frame_sums += record.frame_sums
         self._action_names = self._action_names or record.action_names
         for name, found in self._dimensions.items():
@@ -142,7 +142,7 @@ class _Contents:
         return rows
 
     def _add(self, row: dict[str, Any], content: str) -> None:
-        self._ids.append(_hash(row["episode"]))
+        self._ids.append(files.digest_number(row["episode"]))
         self._content.add(content)
         self.num_episodes += 1
         self.num_frames += row["num_frames"]
@@ -184,11 +184,6 @@ class _Contents:
         checked = checked_conventions(conventions, info)
         names = checked.action_names or info.action_names
         return info.model_copy(update={"conventions": checked, "action_names": names})
-
-
-def _hash(text: str) -> int:
-    """Of 64 bits."""
-    return int(files.digest(text)[:16], 16)
 
 
 def _only(name: str, found: set[int]) -> int:

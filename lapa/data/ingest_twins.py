@@ -84,8 +84,7 @@ class TwinSearch:
         self._starts.append(begin + len(record.rows))
         if self._quality.duplicates == "off":
             return
-        names = (recording_of(row["episode"]) for row in record.rows)
-        self._recordings.extend(int(files.digest(name)[:16], 16) for name in names)
+        self._recordings.extend(files.digest_number(recording_of(row["episode"])) for row in record.rows)
         if len(record.hashes) == len(record.rows):  # else made before duplicates were looked for
             self._hashed.extend(range(begin, self._starts[-1]))
             self._hashes += bytes.fromhex("".join(record.hashes))

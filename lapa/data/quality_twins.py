@@ -22,6 +22,8 @@ _SUSPECTS = 4
 """Of a clip, the nearest ones, whose thumbnails are compared."""
 _BLOCK = 8_192
 """Pairs that are looked at in one go."""
+_NONE = np.iinfo(np.int64).max
+"""No suspect: farther than all."""
 _LENGTH_SHARE, _LENGTH_SECONDS = 0.05, 0.25
 """Duplicates last equally long, but for this share of the longer one or this many seconds."""
 
@@ -79,9 +81,6 @@ def confirmed(
                 repeated[clip] = suspect if repeated[suspect] < 0 else repeated[suspect]
                 break
     return repeated
-
-
-_NONE = np.iinfo(np.int64).max
 
 
 def _keep_nearest(
