@@ -17,13 +17,15 @@ from lapa_k8s.profile import ClusterProfile
 from lapa_k8s.submission import serves
 from lapactl.checks import Check, Status
 from lapactl.cluster_kueue import check_kueue
-from lapactl.cluster_pods import check_image_pull
+from lapactl.cluster_pods import FIRST_JOB, check_image_pull
 from lapactl.cluster_profile_checks import check_profile
 from lapactl.cluster_quota import check_queue, check_resource_quotas
 from lapactl.submit_settings import Settings
 
-FIRST_JOB = "the first job tells: lapactl jobs why JOB"
 ROLE = "ask the platform team for the chart's role lapa-submitter in the namespace"
+_MUST_BE_SEEN = ("permissions", "operators")
+"""Where the answers to these are withheld, `submit` cannot work either."""
+_AGAIN = "look at `kubectl cluster-info`, then repeat the command"
 
 
 class Site(NamedTuple):
@@ -76,11 +78,6 @@ def _asked(site: Site) -> list[Check]:
             words = f"the API's answer is not understood ({type(error).__name__}: {error})"
             found.append(Check(name, "fail", words, f"see what answers there: kubectl get pods -n {site.namespace}"))
     return found
-
-
-_MUST_BE_SEEN = ("permissions", "operators")
-"""Where the answers to these are withheld, `submit` cannot work either."""
-_AGAIN = "look at `kubectl cluster-info`, then repeat the command"
 
 
 def _verdict(name: str, status: Status, error: ClusterError) -> Check:

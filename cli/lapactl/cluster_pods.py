@@ -11,6 +11,9 @@ from lapa_k8s.names import MANAGED_SELECTOR
 from lapa_k8s.states import container_statuses
 from lapactl.checks import Check
 
+FIRST_JOB = "the first job tells: lapactl jobs why JOB"
+"""What to do about what only a pod finds out."""
+
 
 def check_image_pull(cluster: Cluster, namespace: str, image: str) -> Check:
     """Whether nodes can pull the image, by the youngest pod that tried."""
@@ -24,8 +27,7 @@ def check_image_pull(cluster: Cluster, namespace: str, image: str) -> Check:
                 return Check("image pull", "fail", f"pod '{name}': {why.why}", why.remedy)
             if status.get("imageID"):
                 return Check("image pull", "ok", f"pod '{name}' has pulled '{image}'")
-    remedy = "the first job tells: lapactl jobs why JOB"
-    return Check("image pull", "unseen", f"no pod here has tried '{image}' yet", remedy)
+    return Check("image pull", "unseen", f"no pod here has tried '{image}' yet", FIRST_JOB)
 
 
 def _statuses_of(pod: Manifest, image: str) -> Iterator[dict[str, Any]]:
