@@ -70,7 +70,7 @@ def look(cluster: str | None, namespace: str | None, state: str | None) -> Looke
         connected = Cluster.connect(chosen.profile.context)
         _look_at(looked, ClusterTarget(connected, place), where)
         looked.found += _of_kserve(connected, place)
-    except ClusterError as error:
+    except (ClusterError, ValueError) as error:  # a version that is no number is a ValueError
         looked.unseen.append(f"not looked at: {where}: {error}")
     return looked
 
