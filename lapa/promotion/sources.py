@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pydantic import ValidationError
-
 from lapa import files
 from lapa.stages.results import StageResult, read_result
 
@@ -62,5 +60,5 @@ def _newest_first(found: Iterable[FinishedPolicy]) -> list[FinishedPolicy]:
 def _result_of(folder: str) -> StageResult | None:
     try:
         return read_result(folder)
-    except (ValidationError, ValueError, FileNotFoundError):
+    except (ValueError, FileNotFoundError):  # pydantic's errors are ValueErrors
         return None

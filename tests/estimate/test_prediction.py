@@ -80,9 +80,7 @@ def test_the_longest_of_products_memory_and_calls_is_the_time_of_computing():
 
 
 def test_every_pass_calls_its_operators_again():
-    work = Work(
-        saved=Affine(fixed=0, per_sample=0), flops=5, moved=Affine(fixed=100, per_sample=10), calls=7
-    )  # fmt: skip
+    work = Work(saved=Affine(fixed=0, per_sample=0), flops=5, moved=Affine(fixed=100, per_sample=10), calls=7)
     assert demand_of(work, micro_batch=8) == Demand(flops=40, moved_bytes=180, calls=7)
     assert demand_of(work, micro_batch=4, micro_batches=2) == Demand(flops=40, moved_bytes=280, calls=14)
 
