@@ -7,9 +7,11 @@ import typer
 from lapa.errors import ConfigError
 
 
-def confirm(question: str, *, unasked: str) -> None:
-    """Go on only after a yes; `unasked` is the command that does not ask. Raises ConfigError, which names it, where
-    there is no answer to read: a cron job, a pipe that is empty."""
+def confirm(question: str, *, unasked: str = "repeat the command with --yes") -> None:
+    """Go on only after a yes; `unasked` says how to do without the question.
+
+    Raises ConfigError, which repeats it, where there is no answer to read: a cron job, a pipe that is empty.
+    """
     try:
         is_sure = typer.confirm(question, err=True)
     except typer.Abort:
@@ -17,7 +19,7 @@ def confirm(question: str, *, unasked: str) -> None:
             raise
         typer.echo(err=True)  # below the question
         raise ConfigError(
-            f"nobody can answer, for there is no terminal; nothing was changed. Say that you are sure: `{unasked}`"
+            f"nobody can answer, for there is no terminal; nothing was changed. Say that you are sure: {unasked}"
         ) from None
     if not is_sure:
         raise typer.Abort

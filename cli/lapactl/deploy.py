@@ -278,7 +278,7 @@ def delete(
         found = open_target(place)
         require(found, name)
     if not is_sure:
-        unasked = f"lapactl deploy delete {name}{options_of(found)} --yes"
+        unasked = f"`lapactl deploy delete {name}{options_of(found)} --yes`"
         confirm(f"Robots that ask '{name}' will find nobody. Delete it?", unasked=unasked)
     remove(Output(output), found, name)
 

@@ -15,10 +15,7 @@ def cancel_job(out: Output, target: Target, name: str, *, is_sure: bool) -> None
         _cancel_pipeline(out, target, name, is_sure=is_sure)
         return
     if not is_sure:
-        confirm(
-            f"Stop job '{name}' in namespace '{target.namespace}' and remove it?",
-            unasked=f"lapactl jobs cancel {name} --yes",
-        )
+        confirm(f"Stop job '{name}' in namespace '{target.namespace}' and remove it?")
     with withdrawn(out, target, job):
         cancel(target.cluster, target.namespace, name)
     out.record({"job": name, "kind": job["kind"], "namespace": target.namespace, "deleted": True})
@@ -29,10 +26,7 @@ def _cancel_pipeline(out: Output, target: Target, name: str, *, is_sure: bool) -
     running = [job["metadata"]["name"] for job in unfinished_stages(target.cluster, target.namespace, name)]
     if not is_sure:
         stages = f", with {', '.join(running)} that it submitted," if running else ""
-        confirm(
-            f"Stop pipeline '{name}'{stages} in namespace '{target.namespace}'?",
-            unasked=f"lapactl jobs cancel {name} --yes",
-        )
+        confirm(f"Stop pipeline '{name}'{stages} in namespace '{target.namespace}'?")
     jobs = cancel_pipeline(target.cluster, target.namespace, name)
     stopped = [job["metadata"]["name"] for job in jobs]
     record = {"job": name, "kind": "Job", "namespace": target.namespace, "deleted": True, "stages": stopped}
@@ -53,7 +47,7 @@ def collect_garbage(out: Output, target: Target, *, older_than_seconds: int, is_
     if found and not is_sure:
         for row in rows:
             out.say(f"{row['kind']}/{row['name']}")
-        confirm(f"Remove these {len(rows)}?", unasked="lapactl jobs gc --yes")
+        confirm(f"Remove these {len(rows)}?")
     for item in found:
         with withdrawn(out, target, item):
             remove(target.cluster, target.namespace, item)

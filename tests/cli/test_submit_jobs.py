@@ -207,7 +207,7 @@ def test_a_finished_job_cannot_be_suspended(lapactl, fake_api):
     assert lapactl("jobs", "suspend", NAME).exit_code == 20
 
 
-def test_garbage_is_finished_trainjobs_and_configurations_without_a_job(lapactl_json, fake_api):
+def test_garbage_is_finished_trainjobs_and_configurations_without_a_job(lapactl, lapactl_json, fake_api):
     labels = {**MANAGED_LABELS, JOB_LABEL: "gone"}
     trainjobs = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/team/trainjobs"
     old = "2026-01-01T00:00:00Z"
@@ -218,6 +218,9 @@ def test_garbage_is_finished_trainjobs_and_configurations_without_a_job(lapactl_
     put_job(fake_api, conditions={"Succeeded": "has a time to live"})
     fake_api.put(f"{CONFIGS}/gone", {"kind": "ConfigMap", "metadata": {"labels": labels, "creationTimestamp": old}})
     fake_api.put(f"{CONFIGS}/young", {"kind": "ConfigMap", "metadata": {"labels": labels}})
+    unattended = lapactl("jobs", "gc")
+    assert unattended.exit_code == 2 and "nothing was changed. Say that you are sure: repeat" in unattended.stderr
+    assert f"{trainjobs}/done" in fake_api.objects
     removed = lapactl_json("jobs", "gc", "--yes")
     assert [(item["kind"], item["name"]) for item in removed] == [("TrainJob", "done"), ("ConfigMap", "gone")]
     assert f"{trainjobs}/running" in fake_api.objects
