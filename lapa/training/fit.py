@@ -4,14 +4,14 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from lapa.config.training import FitConfig
-from lapa.errors import LossNotFinite, TrainingError
+from lapa.errors import CheckpointError, LossNotFinite, TrainingError
 from lapa.models.randomness import drawing_for_samples
 from lapa.training.checkpoints import Checkpoints
 from lapa.training.engine import Engine
@@ -268,7 +268,9 @@ class Watch:
         (is_broken,) = self.engine.any_of(not math.isfinite(float(self.health)))
         if is_broken:
             step = self.checked_step + 1 + int(min(self._of_ranks(float(self.sound))))
-            self.checkpoints.flush(self.engine)
+            # A save that fails meanwhile has been logged, and must not hide why the run ends.
+            with suppress(CheckpointError):
+                self.checkpoints.flush(self.engine)
             newest = self.checkpoints.newest
             before = f"The last checkpoint, {newest}, is from before." if newest else "No checkpoint was saved before."
             raise LossNotFinite(
