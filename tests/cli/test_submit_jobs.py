@@ -137,7 +137,8 @@ def test_waiting_no_longer_than_asked(lapactl, fake_api):
 
 def test_cancelling_asks_first(lapactl, fake_api):
     put_job(fake_api)
-    assert lapactl("jobs", "cancel", NAME).exit_code == 1
+    unanswered = lapactl("jobs", "cancel", NAME)
+    assert unanswered.exit_code == 2 and "repeat the command with --yes" in unanswered.stderr
     assert f"{JOBS}/{NAME}" in fake_api.objects
     assert lapactl("jobs", "cancel", NAME, "--yes").exit_code == 0
     assert f"{JOBS}/{NAME}" not in fake_api.objects
