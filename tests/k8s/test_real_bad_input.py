@@ -82,7 +82,7 @@ def refused(result: Result, code: int, *words: str) -> None:
         (("--image", "Registry/LAPA:1"), 2, ("no image reference", "registry/name:tag")),
         (("--namespace", "nowhere"), 26, ("no namespace 'nowhere'", "--namespace")),
         (("--queue", "nothing"), 26, ("no LocalQueue 'nothing'", "--queue")),
-        (("--cluster", "nothing"), 2, ("no cluster profile 'nothing'", "Known: default")),
+        (("--cluster", "nothing"), 2, ("no cluster profile 'nothing'", "There is: default")),
         (("--gpus-per-node", "99"), 2, ("--gpus-per-node 99", "8 GPUs")),
     ],
 )
