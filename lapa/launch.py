@@ -14,6 +14,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main as torchrun
 
 from lapa.errors import RESTART_EXIT_CODE
+from lapa.process import stop_with_starter
 
 SAVING_SECONDS = 900
 """How long ranks may save after SIGTERM before they are killed; torchrun's own 30 s cut a large checkpoint short."""
@@ -49,4 +50,5 @@ if __name__ == "__main__":
     # torchrun heeds it once ranks run. Before, while it waits for its peers, the first process of a container would
     # ignore it: a pod that is asked to go would keep its node for the whole grace period.
     signal.signal(signal.SIGTERM, _stop_waiting)
+    stop_with_starter()
     sys.exit(main())

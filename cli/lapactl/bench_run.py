@@ -1,8 +1,5 @@
 """What all studies share: one at a time in a work folder, their jobs made, or only listed."""
 
-import fcntl
-import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,21 +7,18 @@ from pathlib import Path
 from lapa import files
 from lapa.bench.jobs import Job
 from lapa.config.stages import STAGES
-from lapa.errors import ConfigError
 from lapa.process import available_cores
 from lapa.stages.plan import static_key
+from lapactl.alone import held_alone
 from lapactl.bench_display import open_bench_display
 from lapactl.output import Output
 from lapactl.scheduler import Scheduler, failures
-
-LOCK_SECONDS = 60.0
-"""Stages of a study that was killed save what they have and end within this time."""
 
 
 def make_jobs(jobs: Sequence[Job], *, work_url: str, slots: int | None, out: Output) -> dict[str, str]:
     """Make what is missing; the words of each failed job by its run's name. Raises Interrupted when stopped."""
     count = slots or available_cores()
-    with held_alone(work_url, out) as lock, open_bench_display(out, slots=count) as display:
+    with one_study(work_url, out) as lock, open_bench_display(out, slots=count) as display:
         chains = Scheduler(jobs, slots=count, display=display, keep_open=[lock]).run()
     return dict(failures(chains))
 
@@ -43,33 +37,13 @@ def print_jobs(out: Output, jobs: Sequence[Job]) -> None:
 
 
 @contextmanager
-def held_alone(work_url: str, out: Output) -> Iterator[int]:
+def one_study(work_url: str, out: Output) -> Iterator[int]:
     """A lock on the work folder. Stage processes inherit it, so that those of a killed study hold it until they end."""
     folder = files.local_path(work_url) or Path("work")
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / "bench.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        _take(lock, folder, out)
+    busy = (
+        f"another study works in {folder}, or stages of one that was killed do. Wait for its end, or give this one a "
+        "folder of its own with --work"
+    )
+    others = f"stages that still work in {folder}"
+    with held_alone(folder / "bench.lock", others=others, busy=busy, tell=out.say) as lock:
         yield lock
-    finally:
-        os.close(lock)
-
-
-def _take(lock: int, folder: Path, out: Output) -> None:
-    deadline = time.monotonic() + LOCK_SECONDS
-    is_told = False
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise ConfigError(
-                    f"another study works in {folder}, or stages of one that was killed do. Wait for its end, "
-                    "or give this one a folder of its own with --work"
-                ) from None
-            if not is_told:
-                out.say(f"waiting for stages that still work in {folder}")
-                is_told = True
-            time.sleep(0.5)
-        else:
-            return

@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from lapa.stages.plan import (
     unchanged,
 )
 from lapa.stages.results import StageResult
+from lapactl.alone import held_alone
 from lapactl.errors import Interrupted, StageFailed
 from lapactl.failures import explain_failure
 from lapactl.output import Output, duration
@@ -32,6 +34,7 @@ from lapactl.selection import Selection
 
 TRAINING_STAGES = ("laq", "label", "pretrain", "finetune")
 """Stages that share their work over the ranks of a torchrun launch."""
+WRITE_CHECKPOINTS = ("laq", "pretrain", "finetune")
 MAX_STARTS = 20
 """A stage that asks for a restart more often than this is stuck."""
 
@@ -101,8 +104,8 @@ def _make(run: RunConfig, planned: PlannedStage, *, nproc: int, out: Output) -> 
         return StageOutcome(planned, done, True)
     before = finished(planned.run, planned.stage)
     log = log_file(run, planned)
-    with open_display(out, label) as display:
-        _start(run, planned, label, log, nproc=nproc, display=display)
+    with _one_writer(planned, out) as locks, open_display(out, label) as display:
+        _start(run, planned, label, log, nproc=nproc, display=display, keep_open=locks)
     result = finished(planned.run, planned.stage)
     if result is None:
         raise StageFailed(f"stage {label} ended without a result. Its log is {log}", StageFailed.exit_code)
@@ -115,12 +118,40 @@ def _make(run: RunConfig, planned: PlannedStage, *, nproc: int, out: Output) -> 
     return StageOutcome(planned, result, False)
 
 
-def _start(run: RunConfig, planned: PlannedStage, label: str, log: Path, *, nproc: int, display: StageDisplay) -> None:
+@contextmanager
+def _one_writer(planned: PlannedStage, out: Output) -> Iterator[list[int]]:
+    """Locks that the stage's process is to keep: two that train in one folder would remove each other's checkpoints.
+
+    Other stages share their work by claims.
+    """
+    if planned.stage not in WRITE_CHECKPOINTS:
+        yield []
+        return
+    folder = stage_folder(planned.run, planned.stage)
+    busy = (
+        f"another program trains in {folder}, or what is left of one that was killed saves there. Wait for its end, or "
+        "end it: the same command continues what it saved"
+    )
+    file = machine_folder(planned.run) / "locks" / files.name_of(folder)
+    with held_alone(file, others=f"what still trains in {folder}", busy=busy, tell=out.say) as lock:
+        yield [lock]
+
+
+def _start(
+    run: RunConfig,
+    planned: PlannedStage,
+    label: str,
+    log: Path,
+    *,
+    nproc: int,
+    display: StageDisplay,
+    keep_open: Sequence[int],
+) -> None:
     """Run a stage's process, again whenever it asks for that."""
     # Decided once: another command may write the run's own file before this stage asks to be started again.
     command = command_of(run, planned, nproc=nproc, file=prepare(run, planned, log))
     for start in range(1, MAX_STARTS + 1):
-        ended = run_process(command, log=log, on_event=display.update)
+        ended = run_process(command, log=log, on_event=display.update, keep_open=keep_open)
         if ended.was_interrupted:
             raise Interrupted(f"stopped during {label}; what was saved is kept, and the same command continues there")
         if ended.exit_code != RESTART_EXIT_CODE:

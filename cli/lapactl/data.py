@@ -35,6 +35,9 @@ def ingest(
         float | None, typer.Option("--fps", help="Frames per second: of an RLDS source; to thin others to.")
     ] = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
+    is_replaced: Annotated[
+        bool, typer.Option("--replace", help="Make a finished dataset anew where source or settings have changed.")
+    ] = False,
     overrides: SetOption = [],  # noqa: B006 (Typer copies defaults)
     output: OutputOption = OutputFormat.TEXT,
 ) -> None:
@@ -44,10 +47,12 @@ def ingest(
     image_size=128, source.instructions.kind=file-name.
     """
     from lapa.data.ingest import ingest as ingest_source
-    from lapactl.ingesting import ingest_settings, remark_on
+    from lapactl.ingesting import ingest_settings, refuse_to_overwrite, remark_on
     from lapactl.progress import open_display
 
     settings = ingest_settings(source, kind=kind, fps=fps, workers=workers, overrides=overrides)
+    if not is_replaced:
+        refuse_to_overwrite(settings, target)
     out = Output(output)
     with open_display(out, "ingest") as display:
 

@@ -8,6 +8,8 @@ from lapa.config.data import IngestConfig, RldsSource
 from lapa.config.load import load_run, merge, nested, parse_override, resolve
 from lapa.config.presets import PRESETS
 from lapa.data.dataset import INFO_FILE
+from lapa.data.ingest import is_current
+from lapa.data.ingest_report import IngestReport
 from lapa.data.readers.listing import first_names
 from lapa.data.readers.openx import openx_table, unproved_name
 from lapa.errors import ConfigError, DatasetNotFound, SourceError
@@ -33,6 +35,15 @@ def ingest_settings(
     run = resolve({"name": "ingest", "videos": settings, "pretrain": None, "finetune": None, "evaluate": None})
     assert isinstance(run.videos, IngestConfig)
     return run.videos
+
+
+def refuse_to_overwrite(config: IngestConfig, output_url: str) -> None:
+    """ConfigError where a finished dataset is something else than the ingest would make: it would be lost."""
+    if IngestReport.of_whole(output_url) is not None and not is_current(config, output_url):
+        raise ConfigError(
+            f"{output_url} holds a finished dataset, of another source, an earlier state of this one, or other "
+            "settings. Name another folder, or say --replace to make it anew: until that has ended it is incomplete."
+        )
 
 
 def _known_rate(source: str, kind: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from lapa.process import STARTER_VARIABLE
 from lapa.tracking.progress import PROGRESS_VARIABLE
 
 POLL_SECONDS = 0.2
@@ -90,9 +91,16 @@ class StageProcess:
         self.close()
 
 
-def run_process(command: Sequence[str], *, log: Path, on_event: Callable[[Event], None]) -> Ended:
-    """Run to the end, appending what it says to `log`. Ctrl-C and SIGTERM ask it to save and stop; twice, kill it."""
-    with StageProcess(command, log=log, on_event=on_event) as process, stopping(lambda: [process]) as stops:
+def run_process(
+    command: Sequence[str], *, log: Path, on_event: Callable[[Event], None], keep_open: Sequence[int] = ()
+) -> Ended:
+    """Run to the end, appending what it says to `log`. Ctrl-C and SIGTERM ask it to save and stop; twice, kill it.
+
+    Programs of ours save and stop, too, when we are killed (`lapa.process.stop_with_starter`).
+    """
+    ours = {STARTER_VARIABLE: str(os.getpid())}
+    process = StageProcess(command, log=log, on_event=on_event, environment=ours, keep_open=keep_open)
+    with process, stopping(lambda: [process]) as stops:
         while (code := process.poll()) is None:
             time.sleep(POLL_SECONDS)
         return Ended(code, bool(stops))

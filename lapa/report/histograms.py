@@ -52,7 +52,8 @@ def _edges(values: np.ndarray) -> Sequence[float]:
         return [low + step * (2 * i - 5) / 2 for i in range(6)]
     if np.all(values == np.round(values)) and high - low < BINS:
         return [value - 0.5 for value in range(math.floor(low), math.ceil(high) + 2)]
-    return [low + (high - low) * i / BINS for i in range(BINS + 1)]
+    # The last edge as it is: rounded to below the largest value, it would leave that out.
+    return [*(low + (high - low) * i / BINS for i in range(BINS)), high]
 
 
 def _bar(axes: Axes, low: float, high: float, count: int) -> Markup:

@@ -5,8 +5,8 @@ import os
 import pytest
 
 from lapa.errors import ConfigError
-from lapactl import bench_run
-from lapactl.bench_run import held_alone
+from lapactl import alone
+from lapactl.bench_run import one_study
 from lapactl.output import Output, OutputFormat
 
 
@@ -51,13 +51,13 @@ def test_what_does_not_exist_is_refused_with_what_does(lapactl, words, said):
 
 
 def test_two_studies_do_not_work_in_one_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(bench_run, "LOCK_SECONDS", 0.0)
+    monkeypatch.setattr(alone, "LOCK_SECONDS", 0.0)
     out = Output(OutputFormat.TEXT)
     with (
-        held_alone(str(tmp_path), out),
+        one_study(str(tmp_path), out),
         pytest.raises(ConfigError, match="another study works in"),
-        held_alone(str(tmp_path), out),
+        one_study(str(tmp_path), out),
     ):
         pass
-    with held_alone(str(tmp_path), out) as lock:
+    with one_study(str(tmp_path), out) as lock:
         assert os.fstat(lock)

@@ -8,6 +8,7 @@ from lapa.data.dataset import Dataset
 from lapa.data.video import probe
 from lapactl.ingesting import detect_kind, ingest_settings, remark_on
 from tests.builders import make_dataset
+from tests.data.sources import write_clips
 
 
 def test_the_kind_of_a_source_is_seen_by_its_own_files(tmp_path):
@@ -58,6 +59,19 @@ def test_settings_that_do_not_fit_are_refused_with_the_remedy(lapactl, tmp_path,
     result = lapactl("data", "ingest", tmp_path, tmp_path / "out", *words)
     assert result.exit_code == 2
     assert said in result.stderr
+
+
+def test_a_finished_dataset_is_not_lost_to_another_source(lapactl, tmp_path):
+    mine, other, out = write_clips(tmp_path / "mine", 1), write_clips(tmp_path / "other", 2), tmp_path / "dataset"
+    words = ("--workers", "1", "--set", "image_size=32")
+    assert lapactl("data", "ingest", mine, out, *words).exit_code == 0
+    assert lapactl("data", "ingest", mine, out, *words).exit_code == 0, "the same again does nothing"
+    for source, settings in ((other, words), (mine, ("--workers", "1", "--set", "image_size=64"))):
+        refused = lapactl("data", "ingest", source, out, *settings)
+        assert refused.exit_code == 2 and "--replace" in refused.stderr
+    assert len(Dataset.open(str(out))) == 1
+    assert lapactl("data", "ingest", other, out, *words, "--replace").exit_code == 0
+    assert len(Dataset.open(str(out))) == 2
 
 
 def test_show_tells_what_a_dataset_holds(lapactl, lapactl_json, tmp_path):

@@ -2,12 +2,15 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 
 import pytest
 
+from lapa.errors import ConfigError
+from lapactl import alone
 from lapactl.failures import explain_failure
 from lapactl.process import run_process, undone_when_stopped
 
@@ -34,6 +37,25 @@ def test_what_it_says_is_in_the_log_and_nowhere_else(tmp_path, capfd):
     run_process(python("import sys; print('out'); print('err', file=sys.stderr)"), log=tmp_path / "log", on_event=id)
     assert sorted((tmp_path / "log").read_text().split()) == ["err", "out"]
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_stage_knows_whose_death_ends_it(tmp_path):
+    run_process(python("import os; print(os.environ['LAPA_STARTER'])"), log=tmp_path / "log", on_event=id)
+    assert int((tmp_path / "log").read_text()) == os.getpid()
+
+
+def test_what_is_left_of_a_killed_run_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(alone, "LOCK_SECONDS", 0.0)
+    file, told = tmp_path / "locks" / "laq-1", []
+    words = {"others": "what still trains", "busy": "another program trains", "tell": told.append}
+    with alone.held_alone(file, **words) as lock:
+        left = subprocess.Popen(python("input()"), stdin=subprocess.PIPE, pass_fds=[lock])
+    with pytest.raises(ConfigError, match="another program trains"), alone.held_alone(file, **words):
+        pass
+    assert told in ([], ["waiting for what still trains"])
+    left.communicate(b"end\n")
+    with alone.held_alone(file, **words):
+        pass
 
 
 def test_ctrl_c_lets_the_stage_save_before_it_ends(tmp_path):

@@ -59,6 +59,13 @@ def test_bars_are_as_many_as_the_values_need(values, bars):
     assert drawn.count('class="bar"') == bars
 
 
+def test_the_largest_value_is_in_the_last_bar():
+    """A sixtieth of 1000 is above what 24 even steps from 5 add up to."""
+    values = np.array([5.0, 5.0, 1000 / 60])
+    drawn = draw_histogram(Histogram(title="t", values=values, x_name="fps", counted="episodes"))
+    assert drawn.count('class="bar"') == 2
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_fits_its_window_and_asks_for_nothing(faulty, tmp_path: Path, width: int):
     page = tmp_path / "page" / "dataset.html"
