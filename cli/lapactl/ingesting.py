@@ -8,7 +8,7 @@ from lapa.config.data import IngestConfig, RldsSource
 from lapa.config.load import load_run, merge, nested, parse_override, resolve
 from lapa.config.presets import PRESETS
 from lapa.data.dataset import INFO_FILE
-from lapa.data.ingest import is_current
+from lapa.data.ingest import keeps_shards
 from lapa.data.ingest_report import IngestReport
 from lapa.data.readers.listing import first_names
 from lapa.data.readers.openx import openx_table, unproved_name
@@ -38,8 +38,8 @@ def ingest_settings(
 
 
 def refuse_to_overwrite(config: IngestConfig, output_url: str) -> None:
-    """ConfigError where a finished dataset is something else than the ingest would make: it would be lost."""
-    if IngestReport.of_whole(output_url) is not None and not is_current(config, output_url):
+    """ConfigError where a finished dataset has other shards than the ingest would make: they would be lost."""
+    if IngestReport.of_whole(output_url) is not None and not keeps_shards(config, output_url):
         raise ConfigError(
             f"{output_url} holds a finished dataset, of another source, an earlier state of this one, or other "
             "settings. Name another folder, or say --replace to make it anew: until that has ended it is incomplete."

@@ -74,6 +74,13 @@ def is_current(config: IngestConfig, output_url: str) -> bool:
     return _finished_report(output_url, plan.fingerprint) is not None
 
 
+def keeps_shards(config: IngestConfig, output_url: str) -> bool:
+    """Whether `ingest` would leave every shard at `output_url` as it is, and make no other: only lists the source."""
+    config = declared_source(config)
+    plan = Plan(build_reader(config.source).items(), config)
+    return len(stored_shards(output_url)) == len(plan) and not _missing(range(len(plan)), plan, output_url)
+
+
 def _finished_report(output_url: str, fingerprint: str) -> IngestReport | None:
     report = IngestReport.of_whole(output_url)
     return report if report is not None and report.fingerprint == fingerprint else None

@@ -70,6 +70,8 @@ def test_a_finished_dataset_is_not_lost_to_another_source(lapactl, tmp_path):
         refused = lapactl("data", "ingest", source, out, *settings)
         assert refused.exit_code == 2 and "--replace" in refused.stderr
     assert len(Dataset.open(str(out))) == 1
+    declared = (*words, "--set", "conventions.control_hz=10")
+    assert lapactl("data", "ingest", mine, out, *declared).exit_code == 0, "what the numbers mean may be corrected"
     assert lapactl("data", "ingest", other, out, *words, "--replace").exit_code == 0
     assert len(Dataset.open(str(out))) == 2
 
