@@ -41,8 +41,8 @@ def refuse_to_overwrite(config: IngestConfig, output_url: str) -> None:
     """ConfigError where a finished dataset has other shards than the ingest would make: they would be lost."""
     if IngestReport.of_whole(output_url) is not None and not keeps_shards(config, output_url):
         raise ConfigError(
-            f"{output_url} holds a finished dataset, of another source, an earlier state of this one, or other "
-            "settings. Name another folder, or say --replace to make it anew: until that has ended it is incomplete."
+            f"{output_url} holds a finished dataset of another source, an earlier state of this one, other settings or "
+            "an older format. Name another folder, or say --replace to make it anew; until that ends it is incomplete."
         )
 
 

@@ -69,16 +69,18 @@ def help_ingest(config: IngestConfig, output_url: str, *, peers: Peers) -> None:
 
 def is_current(config: IngestConfig, output_url: str) -> bool:
     """Whether the dataset at `output_url` is what `ingest` would make now: only lists the source."""
-    config = declared_source(config)
-    plan = Plan(build_reader(config.source).items(), config)
-    return _finished_report(output_url, plan.fingerprint) is not None
+    return _finished_report(output_url, _planned(config).fingerprint) is not None
 
 
 def keeps_shards(config: IngestConfig, output_url: str) -> bool:
     """Whether `ingest` would leave every shard at `output_url` as it is, and make no other: only lists the source."""
-    config = declared_source(config)
-    plan = Plan(build_reader(config.source).items(), config)
+    plan = _planned(config)
     return len(stored_shards(output_url)) == len(plan) and not _missing(range(len(plan)), plan, output_url)
+
+
+def _planned(config: IngestConfig) -> Plan:
+    config = declared_source(config)
+    return Plan(build_reader(config.source).items(), config)
 
 
 def _finished_report(output_url: str, fingerprint: str) -> IngestReport | None:

@@ -42,6 +42,32 @@ def test_the_code_is_that_of_the_first_rank_to_fail(monkeypatch, codes: tuple[in
     assert launch.main([]) == expected
 
 
+STARTER = """
+import os, subprocess, sys
+subprocess.Popen(sys.argv[1:], env={**os.environ, "LAPA_STARTER": str(os.getpid())}).wait()
+"""
+
+
+def test_ranks_save_and_end_when_the_program_that_started_the_launch_is_killed(tmp_path: Path) -> None:
+    script, saved = tmp_path / "rank.py", tmp_path / "saved"
+    script.write_text(RANK.replace("sys.exit(75)", f"(pathlib.Path({str(saved)!r}).touch(), sys.exit(75))"))
+    launched = [sys.executable, "-m", "lapa.launch", "--standalone", "--nproc-per-node", "1", str(script)]
+    command = [sys.executable, "-c", STARTER, *launched, str(tmp_path)]
+    starter = subprocess.Popen(command, env=rank_environment(), stderr=subprocess.DEVNULL)
+    _wait_for(tmp_path / "ready-0")
+    starter.kill()
+    starter.wait()
+    _wait_for(saved)
+
+
+def _wait_for(file: Path) -> None:
+    for _ in range(6000):
+        if file.exists():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{file.name} did not appear")
+
+
 def test_sigterm_lets_the_ranks_save_and_asks_for_a_restart(tmp_path: Path) -> None:
     script = tmp_path / "rank.py"
     script.write_text(RANK)
