@@ -23,6 +23,8 @@ _STOPPED = (RESTART_EXIT_CODE, -signal.SIGTERM)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run torchrun to its end; returns the exit code."""
+    if sys.flags.safe_path:  # torchrun does not start the ranks with our own options
+        os.environ["PYTHONSAFEPATH"] = "1"
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SAVING_SECONDS))
     # torchrun would keep one store for the ranks over all rounds, and tell its address in the first one only: a node
     # that comes back after it was lost waits for it in vain, and the others for that node (see also pytorch#135712).

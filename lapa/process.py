@@ -22,6 +22,11 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+def own_program(module: str, *arguments: str, python: str = sys.executable) -> list[str]:
+    """`python -m MODULE …` of what is installed; without `-P` a folder of that name in the current one comes first."""
+    return [python, "-P", "-m", module, *arguments]
+
+
 def stop_with_starter() -> None:
     """Save and end when the process that started us is killed, where it asked for that and Linux can tell."""
     starter = os.environ.pop(STARTER_VARIABLE, None)  # not for processes of our own

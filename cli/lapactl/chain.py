@@ -1,6 +1,5 @@
 """Stage after stage on this machine, each a process of its own with its own log."""
 
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from lapa.config.data import ExistingDataset, parts_of
 from lapa.config.load import dump_run, load_run
 from lapa.config.run import RunConfig
 from lapa.errors import RESTART_EXIT_CODE, ConfigError
+from lapa.process import own_program
 from lapa.stages.plan import (
     NotMadeYet,
     PlannedStage,
@@ -49,10 +49,10 @@ class StageOutcome(NamedTuple):
 
 def command_of(run: RunConfig, planned: PlannedStage, *, nproc: int, file: Path | None = None) -> list[str]:
     """What runs a stage; `file` is where `prepare` wrote the run, or would write it now."""
-    program = ["-m", "lapa", planned.stage, str(file or _run_file(run, planned))]
+    arguments = ["lapa", planned.stage, str(file or _run_file(run, planned))]
     if nproc > 1 and planned.stage in TRAINING_STAGES:
-        program = ["-m", "lapa.launch", "--standalone", f"--nproc-per-node={nproc}", *program]
-    return [sys.executable, *program]
+        arguments = ["lapa.launch", "--standalone", f"--nproc-per-node={nproc}", "-m", *arguments]
+    return own_program(*arguments)
 
 
 def run_chain(selection: Selection, *, nproc: int, force: Sequence[str], out: Output) -> list[StageOutcome]:

@@ -23,6 +23,7 @@ from typing import Any
 from pydantic import Field
 
 from lapa.config.serving import ServingConfig
+from lapa.process import own_program
 from lapa_k8s.base import Spec
 from lapa_k8s.deployment import DeploymentName, Pinned, release_name
 from lapa_k8s.deployment_record import Record, Release, parse_record
@@ -222,7 +223,7 @@ def serve_command(spec: LocalSpec, pinned: Pinned, token_file: Path | None) -> l
             "token_file": str(token_file) if token_file else None,
         }
     )  # fmt: skip
-    return [sys.executable, "-m", "lapa", "serve", "-", config.model_dump_json()]
+    return own_program("lapa", "serve", "-", config.model_dump_json())
 
 
 def local_release(spec: LocalSpec, pinned: Pinned, like: Release) -> Release:

@@ -2,17 +2,17 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Sequence
 from typing import Any
 
+from lapa.process import own_program
 from lapactl.errors import StageFailed
 from lapactl.failures import explain_failure
 
 
 def ask_library(arguments: Sequence[str], *, timeout_seconds: float = 600) -> Any:
     """What `python -m lapa …` prints as its last line. Raises StageFailed with its own error message."""
-    command = [sys.executable, "-m", "lapa", *arguments]
+    command = own_program("lapa", *arguments)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_seconds, check=False)
     except subprocess.TimeoutExpired as error:

@@ -1,7 +1,6 @@
 """`lapactl serve`: a policy bundle as a server that robots ask."""
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,11 +59,13 @@ def serve(
     if is_dry:
         Output(output).record(config.model_dump(mode="json"))
         return
+    from lapa.process import own_program
     from lapa.serving.access import load_tokens
 
     load_tokens(config)  # a mistake is told now, not when torch has loaded
     # In place of this process: signals reach the server itself, and its exit code is the command's.
-    os.execv(sys.executable, [sys.executable, "-m", "lapa", "serve", "-", config.model_dump_json()])
+    command = own_program("lapa", "serve", "-", config.model_dump_json())
+    os.execv(command[0], command)
 
 
 def _conventions(file: Path) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from lapa.errors import PolicyError
 from lapa.policy.manifest import read_policy_card, verify_bundle
+from lapa.process import own_program
 from lapa.promotion.lineage import Origin, lineage
 from lapa.promotion.verdicts import Approval
 from lapa.tracking.evidence import Evaluation, Outcome, evaluations_of, read_outcomes
@@ -85,7 +86,7 @@ class RegistryEvidence:
 
 
 def _rehearse(url: str, python: str, calls: int, timeout_seconds: float) -> Rehearsal:
-    command = [python, "-m", "lapa", "rehearse", "-", url, str(calls)]
+    command = own_program("lapa", "rehearse", "-", url, str(calls), python=python)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_seconds, check=False)
     except subprocess.TimeoutExpired as error:

@@ -10,6 +10,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 
 from lapa import launch
 from lapa.errors import RESTART_EXIT_CODE
+from lapa.process import own_program
 from tests.distributed import rank_environment
 
 RANK = """
@@ -81,3 +82,14 @@ def test_sigterm_lets_the_ranks_save_and_asks_for_a_restart(tmp_path: Path) -> N
     finally:
         process.kill()
     assert process.returncode == RESTART_EXIT_CODE, said
+
+
+def test_ranks_run_what_is_installed_wherever_they_are_started(tmp_path: Path) -> None:
+    foreign = tmp_path / "lapa"
+    foreign.mkdir()
+    for name in ("__init__.py", "__main__.py"):
+        (foreign / name).write_text("raise SystemExit('foreign code')")
+    command = own_program("lapa.launch", "--standalone", "--nproc-per-node", "1", "-m", "lapa", "--help")
+    done = subprocess.run(command, cwd=tmp_path, env=rank_environment(), capture_output=True, text=True, check=False)
+    assert "foreign code" not in done.stderr
+    assert "usage: python -m lapa" in done.stdout
