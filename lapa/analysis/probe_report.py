@@ -4,7 +4,15 @@ from collections.abc import Callable
 
 from lapa.analysis.latents import Encoded
 from lapa.analysis.leakage import camera_leakage
-from lapa.analysis.probe_results import CameraLeakage, CodeUsage, ProbeReport, ProbeScore, Reconstruction, Transfer
+from lapa.analysis.probe_results import (
+    LEAKS,
+    CameraLeakage,
+    CodeUsage,
+    ProbeReport,
+    ProbeScore,
+    Reconstruction,
+    Transfer,
+)
 from lapa.analysis.probing import code_usage, information_about, probe_scores
 from lapa.analysis.reconstruction import reconstructions
 from lapa.analysis.records import Source
@@ -14,8 +22,6 @@ from lapa.models.latent_action.model import LatentActionModel
 MEANS_MOTION = 0.5
 """R2 from which codes are said to name motion."""
 FEW_EPISODES = 10
-LEAKS = 0.2
-"""Share of the codes' entropy from which global motion is said to pour into them."""
 
 
 def probe_report(
@@ -123,8 +129,7 @@ def _on_camera(camera: CameraLeakage) -> list[str]:
     if camera.action_share is not None:
         words += f" (of what the actions say: {camera.action_share:.0%})"
     return [
-        f"{words}: codes are spent on what no action does. Try laq.augmentation, laq.supervision or "
-        "laq.model.target.motion_mask."
+        f"{words}: codes are spent on what no action does. Try laq.model.target.motion_mask=0.8, then laq.supervision."
     ]
 
 

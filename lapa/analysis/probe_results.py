@@ -22,6 +22,10 @@ Condition = Literal["held-out", "shuffled-pairs", "shuffled-time"]
 that of another time in its own episode: what is known from the episode alone (its scene, its instruction)."""
 
 
+LEAKS = 0.2
+"""Share of the codes' entropy from which camera and light are said to pour into them."""
+
+
 class ProbeScore(Record):
     """How well a map fitted on some episodes tells true motion from latents on other ones."""
 

@@ -9,6 +9,10 @@ from lapa.config.latent_action import FsqConfig, NsvqConfig, PublishedRevivalCon
 from lapa.config.run import RunConfig
 from lapa.config.stages import LaqConfig
 
+AWAKE_BY = 1000
+"""Steps by which a codebook that starts from data is in use: the tabletop's has begun to be by step 375. One that was
+trained for fewer may only be untrained."""
+
 
 class Change(BaseModel):
     """One thing to try. Without `sets` it is something to look at or to get, not a setting."""
@@ -28,7 +32,10 @@ def against_collapse(config: LaqConfig, *, fell: bool, hardly_moves: bool) -> tu
     """What brings a collapsed codebook to life, likeliest cause first; only what the run does not do yet."""
     changes = [_wider_window(config)] if hardly_moves else []
     quantizer = config.model.quantizer
-    if isinstance(quantizer, NsvqConfig) and quantizer.initialization == "normal":
+    starts_at_random = isinstance(quantizer, NsvqConfig) and quantizer.initialization == "normal"
+    if config.fit.steps < AWAKE_BY and not (fell or hardly_moves or starts_at_random):
+        changes.append(_long_enough(config))
+    if starts_at_random:
         changes.append(Change(
             sets=("laq.model.quantizer.initialization=data",), now="normal",
             why="Entries drawn from N(0, 1) lie far from the latents, so one entry is nearest to all of them. "
@@ -77,6 +84,14 @@ def _revival(revival: RevivalConfig | PublishedRevivalConfig | None, steps: int)
             )  # fmt: skip
         case _:
             assert_never(revival)
+
+
+def _long_enough(config: LaqConfig) -> Change:
+    return Change(
+        sets=(f"laq.fit.steps={2 * AWAKE_BY}",), now=str(config.fit.steps),
+        why="So short a training says little: a codebook begins with a few names in use, and others come with the "
+        "first few hundred steps.",
+    )  # fmt: skip
 
 
 def _wider_window(config: LaqConfig) -> Change:

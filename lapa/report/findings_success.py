@@ -102,7 +102,7 @@ def held_out(summary: RunSummary) -> Iterator[Finding]:
     if ratio is None:
         return
     headline = f"On held-out robot episodes its actions have {ratio:.0%} of the error of always answering the mean."
-    if ratio < 1:
+    if round(ratio, 2) < 1:
         yield Finding(level="fine", topic="Actions", headline=headline, section="success")
     else:
         yield Finding(

@@ -24,7 +24,7 @@ MODEL = Source(url="laq", digest="d" * 48, name="laq")
 ROBOT = Source(url="datasets/robot", digest="r" * 48, name="tabletop")
 
 
-def write_analysis_files(folder: Path, r2: float = 0.8) -> AnalysisResult:
+def write_analysis_files(folder: Path, r2: float = 0.8, leak: float = 0.12) -> AnalysisResult:
     """An analysis with its files."""
     folder.mkdir(parents=True)
     frame = np.full((48, 96, 3), 200, np.uint8)
@@ -37,7 +37,7 @@ def write_analysis_files(folder: Path, r2: float = 0.8) -> AnalysisResult:
         name="tabletop",
         model=MODEL,
         datasets={"robot": ROBOT},
-        probes={"robot": _probes(r2)},
+        probes={"robot": _probes(r2, leak)},
         scatters=(_scatter(),),
         confusions=(_confusion(),),
         rollouts=(_rollout(),),
@@ -51,7 +51,7 @@ def write_analysis_files(folder: Path, r2: float = 0.8) -> AnalysisResult:
     )
 
 
-def _probes(r2: float) -> ProbeReport:
+def _probes(r2: float, leak: float) -> ProbeReport:
     return ProbeReport(
         model=MODEL, dataset=ROBOT, window_seconds=0.3, windows=(3,), num_fit_episodes=40, num_scored_episodes=10,
         num_fit_pairs=800, num_scored_pairs=200,
@@ -61,7 +61,7 @@ def _probes(r2: float) -> ProbeReport:
         information=(Information(codes="joint", about="all", bits=1.9, bits_uncorrected=2.0, bits_by_chance=0.05,
                                  entropy=3.0, code_entropy=2.9),),
         camera=CameraLeakage(global_motion={"right": Score(r2=0.1)}, spread={"right": 0.01}, moves=True,
-                             code_share=0.12, action_share=0.6, actions_from_camera=None, actions_from_both=None,
+                             code_share=leak, action_share=0.6, actions_from_camera=None, actions_from_both=None,
                              actions_from_codes=None),
         reconstruction=(Reconstruction(name="codes", error=0.0018, low=0.0016, high=0.002, of_copy=0.39),
                         Reconstruction(name="copy", error=0.0047, low=0.0044, high=0.005, of_copy=1.0)),

@@ -12,8 +12,9 @@ from lapa.config.load import load_run
 from lapa.report.analysis import find_analysis, with_media
 from lapa.report.changes import Change
 from lapa.report.findings import Finding
+from lapa.report.findings_success import held_out
 from lapa.report.page import build_report
-from lapa.report.summary import ArmSummary, RunSummary
+from lapa.report.summary import ArmSummary, RunSummary, StageSummary
 from lapa.report.verdict import Verdict, reach_verdict
 from tests.report.example_analysis import write_analysis_files
 from tests.report.example_run import SCORES, example_config, summarize, write_episodes, write_laq, write_run
@@ -46,6 +47,22 @@ def test_a_codebook_that_never_lived_is_told_apart_from_one_that_fell(tmp_path: 
     verdict = reach_verdict(collapsed_run(tmp_path))
     assert "from the first validation on (step 200)" in verdict.main.headline
     assert not any("learning_rate" in item for item in settings_of(verdict))
+
+
+def test_a_codebook_that_was_hardly_trained_needs_more_steps_before_anything_else(tmp_path: Path) -> None:
+    summary = collapsed_run(tmp_path)
+    short = load_run("tabletop", [f"work_url={tmp_path}", "laq.fit.steps=250"])
+    assert settings_of(reach_verdict(summary.model_copy(update={"config": short})))[0] == "laq.fit.steps=2000"
+    assert not any("laq.fit.steps" in item for item in settings_of(reach_verdict(summary)))
+
+
+@pytest.mark.parametrize(("ratio", "level"), [(0.9, "fine"), (0.996, "doubt"), (1.2, "doubt")])
+def test_actions_no_better_than_a_constant_answer_are_in_doubt(tmp_path: Path, ratio: float, level: str) -> None:
+    evaluated = StageSummary(arm="tabletop", stage="evaluate", state="done", metrics={"held_out/ratio": ratio})
+    summary = summarize(tmp_path, write_run(tmp_path))
+    main = summary.main.model_copy(update={"stages": (evaluated,)})
+    [finding] = held_out(summary.model_copy(update={"arms": (main,)}))
+    assert finding.level == level
 
 
 def with_laq(summary: RunSummary, **changes: Any) -> RunSummary:
@@ -199,7 +216,19 @@ def test_codes_that_tell_no_motion_are_in_doubt(tmp_path: Path) -> None:
     }
     meaning = {r2: next(f for f in verdict.others if f.topic == "Meaning") for r2, verdict in told.items()}
     assert meaning[0.8].level == "fine" and "80%" in meaning[0.8].headline
-    assert meaning[0.1].level == "doubt" and "laq.supervision.share=0.02" in meaning[0.1].changes[1].sets
+    assert meaning[0.1].level == "doubt" and "laq.supervision.share=0.02" in meaning[0.1].changes[2].sets
+
+
+@pytest.mark.parametrize("leak", [0.1, 0.6])
+def test_a_motion_mask_is_the_first_advice_where_camera_and_light_pour_into_the_codes(
+    tmp_path: Path, leak: float
+) -> None:
+    found = with_media(write_analysis_files(tmp_path / "analysis", 0.1, leak))
+    verdict = reach_verdict(summarize(tmp_path, write_run(tmp_path), found))
+    [meaning] = [finding for finding in verdict.others if finding.topic == "Meaning"]
+    assert meaning.changes[0].sets == ("laq.model.target.motion_mask=0.8",)
+    assert meaning.changes[0].is_alternative is (leak < 0.2)
+    assert ("Camera and light explain 60%" in meaning.why) is (leak > 0.2)
 
 
 def test_the_fullest_analysis_is_found_though_a_single_picture_is_newer(tmp_path: Path) -> None:
