@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import yaml
 from pydantic import Field, ValidationError
 
+from lapa.config.load import LIKENESS
 from lapa.errors import ConfigError
 from lapa_k8s.base import Spec
 from lapa_k8s.profile import ClusterProfile
@@ -135,7 +136,7 @@ def explain_problem(error: Any, model: type[Spec]) -> str:
     match error["type"]:
         case "extra_forbidden":
             siblings = _fields_at(model, error["loc"][:-1])
-            close = difflib.get_close_matches(str(error["loc"][-1]), siblings, n=1, cutoff=0.5)
+            close = difflib.get_close_matches(str(error["loc"][-1]), siblings, n=1, cutoff=LIKENESS)
             return f"{key}: unknown key. " + (
                 f"Did you mean '{close[0]}'?" if close else f"Valid: {', '.join(siblings)}."
             )

@@ -17,6 +17,9 @@ from lapa.config.presets import PRESETS
 from lapa.config.run import RunConfig
 from lapa.errors import ConfigError
 
+LIKENESS = 0.6
+"""Of what was written to what is suggested in its place; what is less alike is no slip of the finger."""
+
 
 def load_run(source: str, overrides: Sequence[str] = ()) -> RunConfig:
     """Resolve a preset's name or a YAML file's path, with `a.b=c` overrides on top.
@@ -148,10 +151,10 @@ def parse_override(override: str) -> tuple[str, Any]:
 
 
 def _explain(error: ErrorDetails, root: type[BaseModel]) -> str:
-    key, choices = _locate(error["loc"], root)
+    key, owner = _locate(error["loc"], root)
     match error["type"]:
         case "extra_forbidden":
-            return f"{key}: unknown key.{_nearest(str(error['loc'][-1]), choices)}"
+            return f"{key}: unknown key.{_nearest(str(error['loc'][-1]), _keys(owner, error['input']))}"
         case "union_tag_invalid":
             tags = [tag.strip().strip("'") for tag in str(error["ctx"]["expected_tags"]).split(",")]
             return f"{key}.kind: '{error['ctx']['tag']}' is not a choice.{_nearest(str(error['ctx']['tag']), tags)}"
@@ -168,11 +171,22 @@ def _explain(error: ErrorDetails, root: type[BaseModel]) -> str:
             return f"{key}: {error['msg'][0].lower()}{error['msg'][1:]}, not {error['input']!r}"
 
 
-def _locate(location: Sequence[int | str], root: type[BaseModel]) -> tuple[str, list[str]]:
-    """The key as a user writes it (pydantic puts union tags in between), and the valid keys beside it."""
+def _keys(owner: type[BaseModel] | None, value: Any) -> list[str]:
+    """Those that could have been meant: with settings below it, a section."""
+    fields = owner.model_fields if owner else {}
+    sections = [name for name, field in fields.items() if _is_section(field.annotation)]
+    return sections if isinstance(value, Mapping) and sections else list(fields)
+
+
+def _is_section(annotation: Any) -> bool:
+    return get_origin(annotation) is dict or next(_models(annotation), None) is not None
+
+
+def _locate(location: Sequence[int | str], root: type[BaseModel]) -> tuple[str, type[BaseModel] | None]:
+    """The key as a user writes it (pydantic puts union tags in between), and what its valid neighbours belong to."""
     current: Any = root
     names: list[str] = []
-    siblings: list[str] = []
+    owner: type[BaseModel] | None = None
     for part in location:
         if isinstance(part, int) and get_origin(current) in (tuple, list):
             names.append(str(part))
@@ -188,10 +202,9 @@ def _locate(location: Sequence[int | str], root: type[BaseModel]) -> tuple[str, 
             current = tagged
             continue
         owner = model or next(_models(current), None)
-        siblings = list(owner.model_fields) if owner else []
         names.append(str(part))
         current = owner.model_fields[part].annotation if owner and part in owner.model_fields else None
-    return ".".join(names), siblings
+    return ".".join(names), owner
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
@@ -210,6 +223,6 @@ def _tags(model: type[BaseModel]) -> tuple[str, ...]:
 
 
 def _nearest(name: str, choices: Mapping[str, Any] | Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
-    known = ", ".join(choices)
-    return f" Did you mean '{close[0]}'?" if close else f" Valid: {known}."
+    whole = [choice for choice in choices if name in choice]  # `train` is in `pretrain`, and as like to `tracking`
+    close = whole if len(whole) == 1 else difflib.get_close_matches(name, list(choices), n=1, cutoff=LIKENESS)
+    return f" Did you mean '{close[0]}'?" if close else f" Valid: {', '.join(choices)}."

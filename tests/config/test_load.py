@@ -35,6 +35,12 @@ def test_changing_a_kind_starts_that_choice_from_its_defaults():
     ("override", "expected"),
     [
         ("laq.fit.stepz=3", r"laq\.fit\.stepz: unknown key. Did you mean 'steps'\?"),
+        ("pretran.fit.steps=3", r"pretran: unknown key. Did you mean 'pretrain'\?"),
+        ("laq.fits.steps=3", r"laq\.fits: unknown key. Did you mean 'fit'\?"),
+        ("train.fit.steps=3", r"train: unknown key. Did you mean 'pretrain'\?"),
+        ("sed.key=1", r"sed: unknown key. Valid: videos, robot, laq, "),
+        ("nonsense.key=1", r"nonsense: unknown key. Valid: videos, robot, laq, "),
+        ("laq.nonsense=1", r"laq\.nonsense: unknown key. Valid: "),
         ("laq.model.quantizer.kind=fsqq", r"laq\.model\.quantizer\.kind: 'fsqq' is not a choice. Did you mean 'fsq'\?"),
         ("laq.fit.batch_size=0", r"laq\.fit\.batch_size: input should be greater than 0, not 0"),
         ("laq.stream.workers=3", r"laq\.stream: workers=3 does not divide lanes=8"),
