@@ -46,15 +46,21 @@ def plan(
     the fastest ZeRO stage and micro batch that do are named.
     """
     from lapa.config.load import dump_run, load_run
+    from lapa.errors import ConfigError
+    from lapa.estimate.footprint import ESTIMATED_STAGES
     from lapa.estimate.gpus import find_gpu
-    from lapa.estimate.prediction import predict
+    from lapa.estimate.prediction import predict, refuse_impossible
     from lapa.estimate.speed import Machines
 
+    known = next((name for name in ESTIMATED_STAGES if name == stage), None)
+    if known is None:
+        raise ConfigError(f"stage '{stage}' uses no GPU to plan for; choose {', '.join(ESTIMATED_STAGES)}")
     machines = Machines(
         gpu=find_gpu(gpu), nodes=nodes, gpus_per_node=gpus_per_node, network_bandwidth=network_gbps * 1e9 / 8
     )
     run = load_run(config, overrides)
-    footprint = _footprint(dump_run(run), stage)
+    refuse_impossible(run, known, machines)  # in a second: counting a model takes many
+    footprint = _footprint(dump_run(run), known)
     predicted = predict(run, footprint, machines, mfu=mfu)
     out = Output(output)
     if out.is_json:
@@ -64,16 +70,13 @@ def plan(
 
 
 def _footprint(run: str, stage: str) -> "Footprint":
-    """Asked of a process that may load torch. ConfigError for a stage without a model."""
+    """Asked of a process that may load torch."""
     import tempfile
     from pathlib import Path
 
-    from lapa.errors import ConfigError
-    from lapa.estimate.footprint import ESTIMATED_STAGES, Footprint
+    from lapa.estimate.footprint import Footprint
     from lapactl.library import ask_library
 
-    if stage not in ESTIMATED_STAGES:
-        raise ConfigError(f"stage '{stage}' uses no GPU to plan for; choose {', '.join(ESTIMATED_STAGES)}")
     with tempfile.TemporaryDirectory(prefix="lapactl-") as scratch:
         file = Path(scratch) / "run.yaml"
         file.write_text(run)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from lapa.config.run import RunConfig
 from lapa.config.training import DeepSpeedEngineConfig, EngineConfig, FitConfig
 from lapa.errors import ConfigError
-from lapa.estimate.footprint import Footprint, Work
+from lapa.estimate.footprint import EstimatedStage, Footprint, Work
 from lapa.estimate.memory import Layout, Memory, inference_memory, layout_of, training_memory, usable
 from lapa.estimate.speed import ASSUMED_MFU, Machines, StepTime, compute_time, demand_of, step_time
 
@@ -83,13 +83,19 @@ def cost(seconds: float | None, gpus: int) -> float | None:
     return None if seconds is None else seconds * gpus / 3600
 
 
+def refuse_impossible(run: RunConfig, stage: EstimatedStage, machines: Machines) -> None:
+    """What `predict` would refuse, told before a model is counted. ConfigError, also for a stage that the run lacks."""
+    if stage == "label":
+        return
+    _refuse_one_process(run.engine, machines)
+    share_of(_fit(run, stage), machines.ranks)
+
+
 def predict(run: RunConfig, footprint: Footprint, machines: Machines, *, mfu: float | None = None) -> Prediction:
     """Of one stage on some machines. ConfigError where ranks and batch do not fit, or an engine has one process."""
     if footprint.stage == "label":
         return _labelling(run, footprint, machines, mfu=mfu)
-    fit: FitConfig = run.laq.fit if footprint.stage == "laq" else getattr(run, footprint.stage).fit
-    if footprint.stage == "laq" and run.laq.labeller == "inverse-dynamics":
-        fit = run.laq.inverse_dynamics.fit
+    fit = _fit(run, footprint.stage)
     _refuse_one_process(run.engine, machines)
     share = share_of(fit, machines.ranks)
     layout = _layout(run.engine, fit, machines, share)
@@ -145,6 +151,16 @@ def _labelling(run: RunConfig, footprint: Footprint, machines: Machines, *, mfu:
         checkpoint_bytes=None,
         better=None,
     )
+
+
+def _fit(run: RunConfig, stage: EstimatedStage) -> FitConfig:
+    """How a stage trains. ConfigError for one that the run lacks."""
+    if stage == "laq" and run.laq.labeller == "inverse-dynamics":
+        return run.laq.inverse_dynamics.fit
+    fit = getattr(getattr(run, stage), "fit", None)
+    if not isinstance(fit, FitConfig):
+        raise ConfigError(f"the run '{run.name}' has no stage '{stage}': it is null. Set it, or choose another")
+    return fit
 
 
 def _refuse_one_process(engine: EngineConfig, machines: Machines) -> None:

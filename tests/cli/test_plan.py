@@ -21,10 +21,21 @@ def test_a_plan_says_memory_time_storage_and_cost():
     assert told["storage_bytes_per_second"] > 0
 
 
-def test_a_stage_without_a_model_is_refused():
-    done = CliRunner().invoke(app, ["plan", "ingest", "--gpu", "H100"])
-    assert done.exit_code != 0
-    assert "choose laq, label, pretrain, finetune" in done.output + done.stderr
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("ingest", "--gpu", "H100"), "choose laq, label, pretrain, finetune"),
+        (("laq", "--gpu", "H100X"), "--gpu H100X: no such type is known"),
+        (("laq", "--gpu", "H100", "--config", "tabletop"), "8 GPUs need an engine for several processes"),
+        (("laq", "--gpu", "H100", "--nodes", "999"), "7992 GPUs share batches of "),
+        (("finetune", "--gpu", "H100", "--set", "finetune=null", "--set", "evaluate=null"), "has no stage 'finetune'"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused_before_a_model_is_counted(monkeypatch, words, said):
+    monkeypatch.setattr("lapactl.library.ask_library", lambda *_, **__: pytest.fail("a model was counted"))
+    done = CliRunner().invoke(app, ["plan", *words])
+    assert done.exit_code == 2
+    assert said in done.stderr
 
 
 def test_help_needs_no_torch():
