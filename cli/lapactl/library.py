@@ -7,7 +7,7 @@ from typing import Any
 
 from lapa.process import own_program
 from lapactl.errors import StageFailed
-from lapactl.failures import explain_failure
+from lapactl.failures import explain_failure, own_error
 
 
 def ask_library(arguments: Sequence[str], *, timeout_seconds: float = 600) -> Any:
@@ -22,5 +22,7 @@ def ask_library(arguments: Sequence[str], *, timeout_seconds: float = 600) -> An
         ) from error
     if done.returncode != 0:
         code = done.returncode if done.returncode > 0 else StageFailed.exit_code
+        if (told := own_error(done.stderr)) is not None:  # as if it had been found here
+            raise StageFailed(told.message, code)
         raise StageFailed(f"`python -m lapa {arguments[0]}` failed\n{explain_failure(done.stderr)}", code)
     return json.loads(done.stdout.strip().splitlines()[-1])

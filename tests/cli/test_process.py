@@ -11,7 +11,9 @@ import pytest
 
 from lapa.errors import ConfigError
 from lapactl import alone
+from lapactl.errors import StageFailed
 from lapactl.failures import explain_failure
+from lapactl.library import ask_library
 from lapactl.process import run_process, undone_when_stopped
 
 
@@ -98,6 +100,12 @@ E0101 00:00:00.000000 1 torch/distributed/elastic: failed (exitcode: 3)
         "LabelMismatch: the labels were made with window 3, the run asks for 5.\n"
         "Set laq.window_seconds=0.3, or label again."
     )
+
+
+def test_what_the_library_refuses_reads_as_if_the_command_had_refused_it():
+    with pytest.raises(StageFailed, match=r"^'footprint' works on a run: ") as refused:
+        ask_library(["footprint"])
+    assert refused.value.exit_code == 2
 
 
 def test_any_other_failure_shows_the_end_of_the_log():
