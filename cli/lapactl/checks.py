@@ -27,6 +27,10 @@ NEEDED = ("torch", "av", "mlflow", "s3fs")
 
 
 STORE_REMEDY = "check the path; for S3 check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL"
+TRACKING_REMEDY = (
+    "check MLFLOW_TRACKING_URI or tracking.uri, and that the server runs; unset both for the embedded store"
+)
+PACKAGES_REMEDY = "install the training dependencies: make setup, or pip install 'lapa[train]'"
 
 Status = Literal["ok", "warn", "fail", "unseen"]
 """`unseen`: cannot be found out from here, and the words say from where."""
@@ -47,24 +51,24 @@ class Check(NamedTuple):
 
 def check_everything(run: RunConfig) -> list[Check]:
     """All checks, in the order in which one would repair."""
-    asked: dict[str, Callable[[], list[Check]]] = {
-        "python": lambda: [_python()],
-        "packages": lambda: _library(run),
-        "memory": lambda: [_memory()],
-        "disk": lambda: [_disk(run)],
-        "shared memory": lambda: [_shared_memory()],
-        "work folder": lambda: [check_work(run)],
-        "data": lambda: check_sources(run),
-        "tracking": lambda: [_tracking(run)],
+    asked: dict[str, tuple[Callable[[], list[Check]], str]] = {
+        "python": (lambda: [_python()], PACKAGES_REMEDY),
+        "packages": (lambda: _library(run), PACKAGES_REMEDY),
+        "memory": (lambda: [_memory()], "see with `free -h` that 4 GiB are there"),
+        "disk": (lambda: [_disk(run)], "see with `df -h` that 10 GiB are free where --work is"),
+        "shared memory": (lambda: [_shared_memory()], "see with `df -h /dev/shm` that it has 1 GiB"),
+        "work folder": (lambda: [check_work(run)], STORE_REMEDY),
+        "data": (lambda: check_sources(run), STORE_REMEDY),
+        "tracking": (lambda: [_tracking(run)], TRACKING_REMEDY),
     }
-    return [check for name, ask in asked.items() for check in _answered(name, ask)]
+    return [check for name, (ask, remedy) in asked.items() for check in _answered(name, ask, remedy)]
 
 
-def _answered(name: str, ask: Callable[[], list[Check]]) -> list[Check]:
+def _answered(name: str, ask: Callable[[], list[Check]], remedy: str) -> list[Check]:
     try:
         return ask()
     except Exception as error:  # whatever it is, the other checks are worth having
-        return [Check(name, "fail", f"cannot be found out: {words_of(error)}", STORE_REMEDY)]
+        return [Check(name, "fail", f"cannot be found out: {words_of(error)}", remedy)]
 
 
 def _python() -> Check:
@@ -78,8 +82,7 @@ def _library(run: RunConfig) -> list[Check]:
     try:
         answer = ask_library(["doctor"], timeout_seconds=120)
     except LapaError as error:
-        remedy = "install the training dependencies: make setup, or pip install 'lapa[train]'"
-        return [Check("packages", "fail", str(error).splitlines()[-1].strip(), remedy)]
+        return [Check("packages", "fail", str(error).splitlines()[-1].strip(), PACKAGES_REMEDY)]
     return [_packages(answer["packages"], run), _devices(answer["devices"], answer["cpu"], run)]
 
 
@@ -182,8 +185,7 @@ def _tracking(run: RunConfig) -> Check:
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5) as answer:
             return f"{uri} answers {answer.status}"
 
-    remedy = "check MLFLOW_TRACKING_URI or tracking.uri, and that the server runs; unset both for the embedded store"
-    return _tried("tracking", ask, remedy)
+    return _tried("tracking", ask, TRACKING_REMEDY)
 
 
 def _tried(name: str, attempt: Callable[[], str], remedy: str) -> Check:

@@ -69,6 +69,7 @@ def test_a_check_that_breaks_down_and_a_bucket_that_stands_for_yours_are_verdict
     found = json.loads(lapactl("doctor", "lapa", "--work", tmp_path, "--output", "json").stdout)
     told = {check["check"]: check for check in found}
     assert told["disk"]["found"] == "cannot be found out: division by zero (ZeroDivisionError)"
+    assert "df -h" in told["disk"]["remedy"] and "S3" not in told["disk"]["remedy"]
     assert "BUCKET stands for yours" in told["videos data"]["found"] and "source.url" in told["videos data"]["remedy"]
     assert all(check["remedy"] for check in found if check["status"] != "ok")
 
