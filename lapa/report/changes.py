@@ -33,7 +33,9 @@ def against_collapse(config: LaqConfig, *, fell: bool, hardly_moves: bool) -> tu
     changes = [_wider_window(config)] if hardly_moves else []
     quantizer = config.model.quantizer
     starts_at_random = isinstance(quantizer, NsvqConfig) and quantizer.initialization == "normal"
-    if config.fit.steps < AWAKE_BY and not (fell or hardly_moves or starts_at_random):
+    is_cared_for = not starts_at_random and isinstance(getattr(quantizer, "revival", None), RevivalConfig)
+    may_be_untrained = is_cared_for and config.fit.steps < AWAKE_BY and not (fell or hardly_moves)
+    if may_be_untrained:
         changes.append(_long_enough(config))
     if starts_at_random:
         changes.append(Change(
@@ -42,7 +44,8 @@ def against_collapse(config: LaqConfig, *, fell: bool, hardly_moves: bool) -> tu
             "Starting from latents of the first batch gives every entry work.",
         ))  # fmt: skip
     if isinstance(quantizer, NsvqConfig | VqEmaConfig):
-        changes.append(_revival(quantizer.revival, config.fit.steps))
+        revival = _revival(quantizer.revival, config.fit.steps)
+        changes.append(revival.model_copy(update={"is_alternative": may_be_untrained}))
     if config.health.on_collapse != "repair":
         changes.append(Change(
             sets=("laq.health.on_collapse=repair",), now=config.health.on_collapse,
