@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lapa.bench.ablations import ABLATIONS, WHERE
+from lapa.bench.answers import caution
 from lapa.bench.collect import collect
 from lapa.bench.jobs import Arm
 from lapa.bench.markdown import as_markdown
@@ -119,6 +120,8 @@ def tell(out: Output, table: BenchTable, where: dict[str, str]) -> None:
     for target in table.targets:
         verdict = "met" if target.is_met else "missed"
         out.text(f"{verdict}: {target.says} ({target.setting}, {target.split}): {target.value}")
+    if warning := caution(table):
+        out.warn(warning)
     for path in where.values():
         out.say(f"written: {path}")
 

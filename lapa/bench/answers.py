@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from lapa.bench.grids import Grid
 from lapa.bench.methods import METHODS
 from lapa.bench.results import BenchTable, Comparison
+from lapa.bench.sizes import size_named
 from lapa.bench.table import OURS
 from lapa.bench.targets import SIGNIFICANT
 from lapa.bench.words import difference_words, p_words, percent_words, record_words
@@ -39,6 +40,11 @@ def verdict(found: Comparison) -> str:
     if found.p_value >= SIGNIFICANT:
         return "not told apart"
     return "above" if found.difference > 0 else "below"
+
+
+def caution(table: BenchTable) -> str:
+    """What its size keeps the table from saying; empty for sizes that show who wins."""
+    return size_named(table.size).caution
 
 
 def unfinished(table: BenchTable) -> str:

@@ -8,7 +8,7 @@ from lapa.bench.costs import StageCost, read_cost
 from lapa.bench.jobs import Arm, Episode
 from lapa.bench.probe import motion_r2
 from lapa.config.stages import StageName
-from lapa.stages.plan import NotMadeYet, finished
+from lapa.stages.plan import NotMadeYet, finished, stage_folder
 from lapa.stages.results import StageResult
 
 PROBE_FILE = "probe.json"
@@ -42,28 +42,29 @@ def _arm_result(arm: Arm) -> ArmResult:
         if result is None:
             break
         stages[stage] = result
-    costs = {stage: cost for stage, result in stages.items() if (cost := read_cost(result.folder)) is not None}
-    label = stages.get("label")
+    # Where the work folder is now, not where it was when they were made.
+    folders = {stage: stage_folder(arm.run, stage) for stage in stages}
+    costs = {stage: cost for stage, folder in folders.items() if (cost := read_cost(folder)) is not None}
     return ArmResult(
         arm=arm,
         stages=stages,
         costs=costs,
-        episodes=_episodes(stages["evaluate"]) if "evaluate" in stages else (),
-        r2=_r2(label) if label else None,
+        episodes=_episodes(folders["evaluate"]) if "evaluate" in stages else (),
+        r2=_r2(stages["label"], folders["label"]) if "label" in stages else None,
     )
 
 
-def _episodes(result: StageResult) -> tuple[Episode, ...]:
-    outcomes = files.read_json(files.join(result.folder, "episodes.json"))["policy"]["outcomes"]
+def _episodes(folder: str) -> tuple[Episode, ...]:
+    outcomes = files.read_json(files.join(folder, "episodes.json"))["policy"]["outcomes"]
     return tuple(
         Episode(seed=item["seed"], kind=item["kind"], split=item.get("split") or "seen", success=item["success"])
         for item in outcomes
     )
 
 
-def _r2(label: StageResult) -> float | None:
+def _r2(label: StageResult, folder: str) -> float | None:
     """Kept beside the labels: it takes a second, and a table is made again and again."""
-    url = files.join(label.folder, PROBE_FILE)
+    url = files.join(folder, PROBE_FILE)
     if not files.exists(url):
         value = motion_r2(label.outputs["labels"].url, label.inputs["videos"].url)
         files.write_json(url, {"r2": value})

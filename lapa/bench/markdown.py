@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from lapa.bench.ablation_grid import ablation_grid
-from lapa.bench.answers import answer_grid, unfinished
+from lapa.bench.answers import answer_grid, caution, unfinished
 from lapa.bench.grids import Grid, code_grid, distractor_grid, facts, setting_parts, time_grid
 from lapa.bench.results import BenchTable
 
@@ -36,6 +36,7 @@ def _is_number(column: Sequence[str]) -> bool:
 def _head(table: BenchTable) -> str:
     tables = "validation tables (hyperparameters are chosen on these)" if table.is_validation else "test tables"
     lines = [f"# Tabletop study, size `{table.size}`", "", f"{table.seeds} seed{'s' * (table.seeds != 1)}, {tables}."]
+    lines += ["", f"**{warning}**"] if (warning := caution(table)) else []
     lines += [f"**{missing}**"] if (missing := unfinished(table)) else []
     return "\n".join([*lines, "", "```bash", table.provenance.command, "```"])
 

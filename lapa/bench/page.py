@@ -6,7 +6,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from lapa.bench.ablation_grid import ablation_grid
-from lapa.bench.answers import answer_grid, unfinished
+from lapa.bench.answers import answer_grid, caution, unfinished
 from lapa.bench.grids import code_grid, distractor_grid, facts, setting_parts, time_grid
 from lapa.bench.picture import draw_setting
 from lapa.bench.results import BenchTable
@@ -18,6 +18,7 @@ def as_page(table: BenchTable) -> str:
     drawn = [(setting, draw_setting(table, setting)) for setting in table.settings]
     return environment.from_string(_resource("page.html.j2")).render(
         table=table,
+        caution=caution(table),
         unfinished=unfinished(table),
         answers=answer_grid(table),
         ablations=ablation_grid(table),

@@ -26,6 +26,8 @@ class StudySize:
     """Closed-loop episodes of each arm; a multiple of kinds times splits gives every cell as many."""
     laq_width: int = 32
     paper_width: int = 64
+    caution: str = ""
+    """What a reader of its tables must know first."""
     changes: dict[str, Any] = field(default_factory=dict)
     """Further settings of every run."""
 
@@ -39,6 +41,8 @@ TINY = StudySize(
     pretrain_steps=200,
     finetune_steps=100,
     episodes=96,
+    caution="Size tiny shows that everything works. Its models are hardly trained and their codebooks hardly in use: "
+    "who is ahead here means nothing. --size small answers that.",
     # Too short for the alarm: codebooks are still finding their place.
     changes={"laq.health.on_collapse": "warn"},
 )

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from lapa.bench.ablation_grid import ablation_grid
-from lapa.bench.answers import answer_grid, unfinished, verdict
+from lapa.bench.answers import answer_grid, caution, unfinished, verdict
 from lapa.bench.collect import ArmResult
 from lapa.bench.costs import StageCost
 from lapa.bench.grids import distractor_grid
@@ -307,6 +307,14 @@ def test_a_table_made_before_its_study_ended_says_what_it_lacks(build: Build):
     assert said in as_markdown(table)
     assert said in as_page(table)
     assert not unfinished(build())
+
+
+def test_a_table_of_the_smallest_size_warns_of_reading_who_wins_off_it(build: Build):
+    tiny = build()
+    assert "means nothing" in caution(tiny)
+    for text in (as_markdown(tiny), as_page(tiny)):
+        assert 0 <= text.index(caution(tiny)) < text.index("144/336/0")
+    assert not caution(tiny.model_copy(update={"size": "small"}))
 
 
 def test_only_methods_that_these_settings_try_are_explained(build: Build):

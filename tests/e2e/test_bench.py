@@ -58,3 +58,10 @@ def test_the_tiny_study_survives_being_killed_and_writes_its_table(repository: P
     assert made == {"ingest", "laq", "label", "pretrain", "finetune", "evaluate"}
     assert len([name for name in after if name.startswith("laq-")]) == 3, "vpt, lapa and shuffled together, floor"
     assert "<svg" in (work / "results" / "tabletop-tiny.html").read_text()
+
+    moved = work.rename(tmp_path / "moved")
+    assert bench(repository, moved, *words, "--table-only", log=log).wait(timeout=600) == 0, log.read_text()
+    again = json.loads((moved / "results" / "tabletop-tiny.json").read_text())
+    assert {name: again[name] for name in ("cells", "codes", "arms")} == {
+        name: table[name] for name in ("cells", "codes", "arms")
+    }, "a study's table can be made again wherever its folder lies"
