@@ -10,6 +10,7 @@
     │   ├── LabelMismatch      labels were made from another dataset, window or model
     │   ├── ConventionMismatch datasets, models or robots mean different things by the same numbers
     │   └── LicenceForbids     a dataset's licence does not allow what the run is for
+    ├── NotMadeYet             a stage needs what an earlier one has not made yet
     ├── CheckpointError
     │   ├── CheckpointMismatch a checkpoint holds another model than the run asks for
     │   └── CheckpointNotFound nothing complete to load at this URL
@@ -73,6 +74,12 @@ class ConventionMismatch(DataError):
 
 class LicenceForbids(DataError):
     """A dataset's licence does not allow what the run is for."""
+
+
+class NotMadeYet(LapaError):
+    """A stage needs what an earlier one has not made yet."""
+
+    exit_code = 3
 
 
 class CheckpointError(LapaError):

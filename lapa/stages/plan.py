@@ -31,17 +31,12 @@ from lapa.data.dataset import INFO_FILE, Dataset
 from lapa.data.ingest_report import IngestReport
 from lapa.data.mixture import is_mixed
 from lapa.errors import ConfigError, LapaError
+from lapa.errors import NotMadeYet as NotMadeYet  # raised here
 from lapa.stages.evaluated import find_judged
 from lapa.stages.results import Artifact, StageResult, read_result
 
 RESULT_VERSION = 1
 """Raise it when a stage computes something else from the same settings: old results are then made again."""
-
-
-class NotMadeYet(LapaError):
-    """A stage needs what an earlier one has not made yet."""
-
-    exit_code = 3
 
 
 @dataclass(frozen=True, kw_only=True)

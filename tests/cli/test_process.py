@@ -12,7 +12,7 @@ import pytest
 from lapa.errors import ConfigError
 from lapactl import alone
 from lapactl.errors import StageFailed
-from lapactl.failures import explain_failure
+from lapactl.failures import explain_failure, own_error
 from lapactl.library import ask_library
 from lapactl.process import run_process, undone_when_stopped
 
@@ -106,6 +106,8 @@ def test_what_the_library_refuses_reads_as_if_the_command_had_refused_it():
     with pytest.raises(StageFailed, match=r"^'footprint' works on a run: ") as refused:
         ask_library(["footprint"])
     assert refused.value.exit_code == 2
+    told = own_error("2026-01-01 00:00:00 INFO rank=0 probing\nNotMadeYet: make it first: lapactl run tabletop laq\n")
+    assert told == ("NotMadeYet", "make it first: lapactl run tabletop laq")
 
 
 def test_any_other_failure_shows_the_end_of_the_log():
