@@ -30,7 +30,7 @@ from lapa.config.stages import STAGES, StageName
 from lapa.data.dataset import INFO_FILE, Dataset
 from lapa.data.ingest_report import IngestReport
 from lapa.data.mixture import is_mixed
-from lapa.errors import ConfigError, LapaError
+from lapa.errors import ConfigError
 from lapa.errors import NotMadeYet as NotMadeYet  # raised here
 from lapa.stages.evaluated import find_judged
 from lapa.stages.results import Artifact, StageResult, read_result
