@@ -50,7 +50,7 @@ def roll_back(
     if active.follows is not None and outcome.kind == "switched":
         out.hint(
             f"{active.follows} in the registry still names version {active.pinned.version}; no sync goes back to it. "
-            f"`lapactl promote {active.pinned.model}/{release.pinned.version}` says so there, too"
+            f"`lapactl promote {active.pinned.model}/{release.pinned.version} --back` says so there, too"
         )
 
 

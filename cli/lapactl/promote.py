@@ -18,7 +18,7 @@ from lapactl.registry import (
 )
 
 if TYPE_CHECKING:
-    from lapa.promotion.promote import Attempt
+    from lapa.promotion.promote import Attempt, Case
     from lapa.tracking.registry import Registry
 
 
@@ -47,6 +47,9 @@ def promote(
     is_forced: Annotated[
         bool, typer.Option("--force", help="Overrule failed gates (needs --reason); visible for ever after.")
     ] = False,
+    is_back: Annotated[
+        bool, typer.Option("--back", help="Take the last promotion back: NAME/VERSION was in production, no gate.")
+    ] = False,
     reason: Annotated[str, typer.Option("--reason", metavar="WHY", help="Why; kept with the promotion.")] = "",
     who: Annotated[str | None, typer.Option("--as", metavar="WHO", help="Who promotes; you by default.")] = None,
     config: ConfigOption = DEFAULT_CONFIG,
@@ -61,10 +64,12 @@ def promote(
     """
     from lapa.errors import ConfigError
     from lapa.promotion.config import dump_gates, load_gates
-    from lapa.promotion.promote import approve, attempt, carry_out, open_case, refuse_if_failed
+    from lapa.promotion.promote import approve, attempt, carry_out, open_case, refuse_if_failed, restore_previous
 
     if (is_forced or approver) and not reason.strip():
         raise ConfigError(f"{'--force' if is_forced else '--approve'} needs --reason WHY: it is kept with the version")
+    if is_back and (to != "production" or gates or is_dry or approver or is_forced or "/" not in model):
+        raise ConfigError("--back asks no gate and needs the version, for example `lapactl promote NAME/3 --back`")
     out, chosen = Output(output), load_gates(gates)
     if is_shown:
         out.text(dump_gates(chosen))
@@ -80,6 +85,11 @@ def promote(
     if case.is_in_production:
         out.record({"model": case.version.name, "version": case.version.version, "promoted": False})
         out.say(f"{case.version.name}/{case.version.version} is in production already; nothing to do.")
+        return
+    if is_back:
+        restore_previous(registry, case, who=who or person(), reason=reason)
+        out.record({"model": case.version.name, "version": case.version.version, "promoted": True})
+        _say_production(out, case)
         return
     judged = attempt(
         registry,
@@ -97,11 +107,15 @@ def promote(
         refuse_if_failed(judged.report)
         return
     carry_out(registry, judged)
-    replaced = "" if case.production is None else f"; version {case.production.version} is previous"
-    out.say(f"{case.version.name}/{case.version.version} is production{replaced}.")
+    _say_production(out, case)
     out.hint(
         f"deploy it with `lapactl deploy start {case.version.name}@production`; on this machine add --target local"
     )
+
+
+def _say_production(out: Output, case: "Case") -> None:
+    replaced = "" if case.production is None else f"; version {case.production.version} is previous"
+    out.say(f"{case.version.name}/{case.version.version} is production{replaced}.")
 
 
 def _propose(out: Output, registry: "Registry", model: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from lapa.errors import NotRegistered, PromotionConflict, PromotionRefused
+from lapa.errors import ConfigError, PromotionConflict, PromotionRefused
 from lapa.promotion.config import PromotionConfig, dump_gates
 from lapa.promotion.evidence import RegistryEvidence
 from lapa.promotion.gates import judge
@@ -132,20 +132,19 @@ def carry_out(registry: Registry, attempt: Attempt) -> None:
     ledger.apply(registry, report.model)
 
 
-def restore_previous(registry: Registry, name: str, *, who: str, reason: str) -> Decision:
+def restore_previous(registry: Registry, case: Case, *, who: str, reason: str) -> None:
     """Take the last promotion back: `previous` becomes `production`, and the other way round. No gate is asked: it was
-    in production before. NotRegistered when there is no previous version, PromotionConflict when somebody promotes."""
-    base = ledger.head_of(ledger.settle(registry, name))
-    aliases = registry.aliases(name)
-    if PREVIOUS not in aliases or PRODUCTION not in aliases:
-        raise NotRegistered(f"{name} has no alias '{PREVIOUS}' to go back to; it has: {', '.join(aliases) or 'none'}.")
-    decision = Decision(
-        version=aliases[PREVIOUS], replaces=aliases[PRODUCTION], who=who, kind="rollback", reason=reason
-    )
-    source = registry.get(name, decision.version).url
-    ledger.claim(registry, name, source, decision, base=base)
-    ledger.apply(registry, name)
-    return decision
+    in production before. ConfigError for any other version, PromotionConflict when somebody else was first."""
+    version, production = case.version, case.production
+    previous = registry.aliases(version.name).get(PREVIOUS)
+    if production is None or version.version != previous:
+        raise ConfigError(
+            f"{version.name}/{version.version} is not what was in production before (`previous` is "
+            f"{'no version' if previous is None else f'version {previous}'}), so its gates are asked: leave out --back."
+        )
+    decision = Decision(version=version.version, replaces=production.version, who=who, kind="rollback", reason=reason)
+    ledger.claim(registry, version.name, version.url, decision, base=case.base)
+    ledger.apply(registry, version.name)
 
 
 def _refuse_if_moved(registry: Registry, report: PromotionReport) -> None:

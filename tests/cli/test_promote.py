@@ -54,6 +54,24 @@ def test_exporting_an_older_policy_says_where_the_candidate_goes(made: Made, lap
     assert lapactl_json("promote", "lapa-policy/2", "--to", "candidate", *at)["candidate_before"] == 1
 
 
+def test_the_last_promotion_is_taken_back_without_gates_and_a_second_time_changes_nothing(
+    made: Made, lapactl: Lapactl, lapactl_json
+):
+    at, registry = ("--work", made.work), Registry.open(TrackingConfig(), store=str(made.work))
+    for number, run in enumerate((made, make_run(made.work, seed=1))):
+        lapactl_json("export", run.finetune, made.work / f"out-{number}", *at)
+    for alias, version in (("previous", 1), ("production", 2)):
+        registry.set_alias("lapa-policy", alias, version)
+    vague = lapactl("promote", "lapa-policy", "--back", *at)
+    assert vague.exit_code == 2 and "needs the version" in vague.stderr
+    assert lapactl_json("promote", "lapa-policy/1", "--back", "--reason", "drops the block", *at)["promoted"]
+    assert registry.aliases("lapa-policy") == {"candidate": 2, "previous": 2, "production": 1}
+    assert not lapactl_json("promote", "lapa-policy/1", "--back", *at)["promoted"]
+    assert registry.aliases("lapa-policy")["production"] == 1
+    told = lapactl_json("models", "show", "lapa-policy@production", *at)["promotions"][-1]
+    assert (told["kind"], told["reason"]) == ("rollback", "drops the block")
+
+
 def test_exporting_what_is_not_there_is_bad_input_and_names_what_is(made: Made, lapactl: Lapactl):
     result = lapactl("export", "wrok/finetune-9", made.work / "out", "--work", made.work)
     assert result.exit_code == 2

@@ -63,8 +63,7 @@ def test_the_version_before_becomes_previous_and_a_rollback_takes_it_back(regist
     carry_out(registry, second)
     assert outcomes(second)["not-below-production"] == "passed"
     assert registry.aliases(POLICY_MODEL) == {"candidate": 2, "previous": 1, "production": 2}
-    decision = restore_previous(registry, POLICY_MODEL, who="bob", reason="it drops cups")
-    assert (decision.version, decision.replaces) == (1, 2)
+    restore_previous(registry, open_case(registry, f"{POLICY_MODEL}/1"), who="bob", reason="it drops cups")
     assert registry.aliases(POLICY_MODEL) == {"candidate": 2, "previous": 2, "production": 1}
     history = describe(registry, registry.get(POLICY_MODEL, 1))["promotions"]
     assert [(line["kind"], line["version"], line["reason"]) for line in history] == [
@@ -178,11 +177,13 @@ def test_a_licence_of_the_pretraining_videos_counts(registry, registered: Regist
     assert verdict.is_failure and "CC-BY-NC-4.0 (2 episodes)" in verdict.found
 
 
-def test_without_a_previous_version_there_is_nothing_to_go_back_to(registry, registered: Registered, judged):
+def test_without_its_gates_only_what_was_in_production_before_comes_back(registry, registered: Registered, judged):
     registered()
     carry_out(registry, judged())
-    with pytest.raises(NotRegistered, match="no alias 'previous'"):
-        restore_previous(registry, POLICY_MODEL, who="bob", reason="")
+    registered(seed=1, successes=57)
+    with pytest.raises(ConfigError, match=r"lapa-policy/2 is not .* is no version\)"):
+        restore_previous(registry, open_case(registry, POLICY_MODEL), who="bob", reason="")
+    assert registry.aliases(POLICY_MODEL) == {"candidate": 2, "production": 1}
 
 
 def test_names_that_mean_nothing_are_explained(registry, registered: Registered):
