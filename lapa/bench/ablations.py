@@ -1,8 +1,8 @@
 """`lapa` with one setting changed: which of our choices matter, and which of the alternatives are as good.
 
 The alternatives are those that the method names: windows, number of codes, quantizers, the decoder's target, keeping
-the latent objective in finetuning. A target of another network's features is none of them: there is no encoder that
-needs no download. Action supervision is a method of the study, `lapa-supervised`.
+the latent objective in finetuning. Action supervision and a target of another network's features are methods of the
+study, `lapa-supervised` and `lapa-features`.
 """
 
 from collections.abc import Callable

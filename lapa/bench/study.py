@@ -36,7 +36,8 @@ class Study:
     is_tracked: bool = False
     """Log every stage to MLflow."""
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    """Settings that all methods share, as `--set` gives them; what makes a method a method stays as it is."""
+    """Settings that all methods share, as `--set` gives them; what makes a method a method stays as it is. What one
+    of the methods needs goes to that one alone."""
 
 
 def arms_of(study: Study) -> list[Arm]:
@@ -44,6 +45,8 @@ def arms_of(study: Study) -> list[Arm]:
     size = size_named(study.size)
     settings = [setting_named(name) for name in study.settings]
     methods = [method_named(name) for name in study.methods]
+    for method in methods:
+        _require_needs(method, study.overrides)
     arms = list(_arms(study, size, settings, methods))
     if not arms:
         tried = "; ".join(f"{method.name}: {', '.join(method.settings)}" for method in methods)
@@ -51,17 +54,25 @@ def arms_of(study: Study) -> list[Arm]:
     return arms
 
 
+def _require_needs(method: Method, overrides: Mapping[str, Any]) -> None:
+    for key, where in method.needs.items():
+        if key not in overrides:
+            raise ConfigError(f"'{method.name}' needs {key}, which has no default; add --set {key}=VALUE: {where}")
+
+
 def _arms(study: Study, size: StudySize, settings: list[Setting], methods: list[Method]) -> Iterator[Arm]:
+    own = {key for method in methods for key in method.needs}
+    shared = {key: value for key, value in study.overrides.items() if key not in own}
     for seed in range(study.seeds):
         for setting in settings:
-            base = _base(study, size, setting, seed)
+            base = _base(study, size, setting, seed, shared)
             for method in methods:
                 if setting.name in method.settings:
                     run = _arm_run(study, size, setting, method, base)
                     yield Arm(run=run, stages=method.stages, setting=setting.name, method=method.name, seed=seed)
 
 
-def _base(study: Study, size: StudySize, setting: Setting, seed: int) -> RunConfig:
+def _base(study: Study, size: StudySize, setting: Setting, seed: int, shared: Mapping[str, Any]) -> RunConfig:
     """What all methods of a setting and seed have in common."""
     return changed(
         tabletop(),
@@ -86,7 +97,7 @@ def _base(study: Study, size: StudySize, setting: Setting, seed: int) -> RunConf
             **_steps("finetune", size.finetune_steps * setting.times_finetuning, validations=1),
             "pretrain.fit.schedule.warmup_steps": min(50, size.pretrain_steps // 4),
             **size.changes,
-            **study.overrides,
+            **shared,
         },
     )
 
@@ -97,6 +108,7 @@ def _steps(stage: str, steps: int, *, validations: int) -> dict[str, Any]:
 
 def _arm_run(study: Study, size: StudySize, setting: Setting, method: Method, base: RunConfig) -> RunConfig:
     changes = {"name": f"{setting.name}.{method.name}.{base.seed}", **method.changes(size, setting, base)}
+    changes |= {key: study.overrides[key] for key in method.needs}
     if "finetune" in method.stages and RATE not in study.overrides:
         changes[RATE] = method.finetune_rate or setting.finetune_rate
     return changed(base, changes, what=f"{method.name} in {setting.name}")

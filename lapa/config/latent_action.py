@@ -124,6 +124,13 @@ class FeatureTarget(Config):
     kind: Literal["features"] = "features"
     encoder: str = "facebook/dinov2-base"
     """Hugging Face vision model: name or local path."""
+    layer: int | None = None
+    """Which of the encoder's `hidden_states`, as Hugging Face counts them: 0 what its embeddings give, -1 the last
+    block's. Null is its `last_hidden_state`. Early ones hold where things are, late ones what they are."""
+    residual: bool = False
+    """Predict the change from the current frame instead of the frame itself."""
+    relative: bool = False
+    """Count the features' error in units of their variance, so that weights mean the same for every encoder."""
     feature_weight: float = Field(1.0, ge=0)
     pixel_weight: float = Field(0.1, ge=0)
 

@@ -2,6 +2,7 @@
 
 from ast import literal_eval
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -18,6 +19,7 @@ from lapa.config.tabletop import ALL_KINDS, SPLITS
 from lapa.errors import ConfigError
 from lapa.stages.plan import static_key
 
+ENCODER = "laq.model.target.encoder"
 SAME_VIDEOS = ("in-domain", "cross-task", "cross-environment")
 
 
@@ -111,7 +113,7 @@ def test_a_head_is_kept_where_actions_mean_the_same(arms):
 
 @pytest.mark.parametrize("size", list(SIZES))
 def test_every_arm_of_every_size_is_a_run_that_its_yaml_gives_again(size: str, tmp_path):
-    for arm in arms_of(Study(size=size, seeds=1, methods=tuple(METHODS))):
+    for arm in arms_of(Study(size=size, seeds=1, methods=tuple(METHODS), overrides={ENCODER: "folder"})):
         path = tmp_path / "run.yaml"
         path.write_text(dump_run(arm.run))
         assert load_run(str(path)) == arm.run
@@ -215,3 +217,15 @@ def test_ablations_are_no_part_of_a_study_unless_asked_for(arms):
     assert not set(STUDIED) & {method.name for method in ABLATIONS}
     asked = arms_of(Study(size="small", seeds=1, methods=("lapa", "fsq")))
     assert [arm.setting for arm in asked if arm.method == "fsq"] == ["in-domain"]
+
+
+def test_a_method_that_needs_a_setting_is_asked_for_by_name_and_has_it_alone():
+    study = Study(size="small", seeds=1, settings=("distractors",), methods=("lapa", "floor", "lapa-features"))
+    with pytest.raises(ConfigError, match=rf"'lapa-features' needs {ENCODER}.*imagenet_encoder"):
+        arms_of(study)
+    found = {arm.method: arm.run for arm in arms_of(replace(study, overrides={ENCODER: "folder"}))}
+    plain = {arm.method: arm.run for arm in arms_of(replace(study, methods=("lapa", "floor")))}
+    assert {name: found[name] for name in plain} == plain
+    assert found["lapa-features"].laq.model.target.encoder == "folder"
+    assert static_key(found["lapa-features"], "laq") != static_key(found["lapa"], "laq")
+    assert "lapa-features" not in STUDIED

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from lapa.config.latent_action import (
     ConvolutionalArchitecture,
     LatentActionConfig,
-    PixelTarget,
     TransformerArchitecture,
 )
 from lapa.errors import CheckpointMismatch
@@ -77,7 +76,7 @@ class LatentActionModel(nn.Module):
         self.quantizer = build_quantizer(config.quantizer, config.codes_per_pair)
         self.dynamics: Dynamics = _build_dynamics(config, self.quantizer.latent_width)
         self._target = build_target(config.target)
-        self._adds_to_current = isinstance(config.target, PixelTarget) and config.target.residual
+        self._adds_to_current = config.target.residual
         self.motion_head: MotionHead | None = None
         """For training with a few recorded actions; no part of a saved model."""
 

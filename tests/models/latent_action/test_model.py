@@ -1,6 +1,7 @@
 """The latent-action model: shapes for any size, hard codes in evaluation, positions that mean something."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from lapa.errors import CheckpointMismatch, ConfigError
 from lapa.models.latent_action.model import LATENT_ACTION_KIND, build_latent_action_model, load_latent_action_model
 from lapa.models.latent_action.pictures import code_atlas, reconstruction_grid
 from lapa.models.latent_action.pooling import code_grid
+from lapa.models.latent_action.targets import build_target
 from lapa.models.storage import save_model
 from lapa.types.batches import FramePair
 
@@ -187,17 +189,43 @@ def test_the_full_size_model_builds_without_memory() -> None:
 
 
 @pytest.mark.slow  # importing transformers takes longer than all other tests here
-def test_a_feature_target_trains_against_a_frozen_encoder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [{}, {"layer": 0, "relative": True, "residual": True}], ids=["last", "early"])
+def test_a_feature_target_trains_against_a_frozen_encoder(tmp_path: Path, options: dict[str, Any]) -> None:
     transformers = pytest.importorskip("transformers")
     encoder = transformers.Dinov2Config(
         hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=8
     )
     transformers.Dinov2Model(encoder).save_pretrained(tmp_path)
-    config = make_config(CONVOLUTIONAL).model_copy(update={"target": FeatureTarget(encoder=str(tmp_path))})
+    config = make_config(CONVOLUTIONAL).model_copy(update={"target": FeatureTarget(encoder=str(tmp_path), **options)})
     model = build_latent_action_model(config)
     model(make_pair()).loss.backward()
     assert not any("encoder" in name for name in model.state_dict())
     assert model.quantizer.codebook.grad.abs().sum() > 0  # type: ignore[union-attr, operator]
+
+
+@pytest.mark.slow
+def test_features_are_those_of_the_layer_and_their_relative_error_knows_no_scale(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    small = transformers.Dinov2Config(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=32, patch_size=8
+    )
+    encoder = transformers.Dinov2Model(small)
+    pair = torch.rand(3, 2, 3, 32, 32)
+
+    def error(**options: Any) -> float:
+        encoder.save_pretrained(tmp_path)
+        target = FeatureTarget(encoder=str(tmp_path), pixel_weight=0, **options)
+        return float(build_target(target)(*pair))
+
+    assert len({error(), error(layer=0), error(layer=1), error(layer=-1)}) == 4  # the last one is normalized
+    before, relative = error(layer=0), error(layer=0, relative=True)
+    with torch.no_grad():
+        for parameter in encoder.embeddings.parameters():
+            parameter *= 10
+    assert error(layer=0) == pytest.approx(100 * before, rel=1e-4)
+    assert error(layer=0, relative=True) == pytest.approx(relative, rel=1e-4)
+    with pytest.raises(ConfigError, match=r"laq\.model\.target\.layer=3 is no hidden state"):
+        error(layer=3)
 
 
 @pytest.mark.slow
