@@ -18,6 +18,7 @@ import av
 import numpy as np
 from jaxtyping import UInt8
 
+from lapa.data import video_faults
 from lapa.data.dataset import Dataset
 from lapa.data.objects import object_reader
 from lapa.data.pictures import Converter
@@ -218,7 +219,8 @@ class EpisodeReader:
         try:
             frames = _decode_span(video, span, self.dataset.info.image_size)
         except (SourceError, av.error.FFmpegError) as error:
-            raise DataError(self._damage(span.row, str(error))) from error
+            why = str(error) if isinstance(error, SourceError) else f"{video_faults.undecoded(error)}."
+            raise DataError(self._damage(span.row, why)) from error
         return Clip(start=span.start, frames=frames, arrays=self._parsed(span.row, arrays) if arrays else {})
 
     def _parsed(self, row: int, data: bytes) -> dict[str, np.ndarray]:

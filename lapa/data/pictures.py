@@ -94,7 +94,9 @@ class Scaler:
             try:
                 pixels = self._frame(picture)
             except av.error.FFmpegError as error:
-                raise SourceError(f"{self._name} cannot be scaled: {error}. Re-encode or remove it.") from error
+                raise SourceError(
+                    f"{self._name} cannot be scaled: {error.strerror}. Re-encode or remove it."
+                ) from error
             yield Picture(pixels, self._converter)
 
     def _frame(self, picture: VideoFrame) -> Frame | VideoFrame:

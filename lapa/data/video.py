@@ -15,6 +15,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
 from lapa.config.data import VideoEncoding
+from lapa.data import video_faults
 from lapa.data.pictures import Converter, Decoded, Picture
 from lapa.errors import SourceError
 from lapa.types.episodes import Frame
@@ -139,7 +140,8 @@ def _pictures(video: VideoData, name: str) -> Iterator[VideoFrame]:
                 count += 1
                 yield picture
         except av.error.FFmpegError as error:
-            raise SourceError(f"{name} is damaged after frame {count}: {error}. Replace or remove it.") from error
+            why = video_faults.undecoded(error)
+            raise SourceError(f"{name} is damaged after frame {count}: {why}. Replace or remove it.") from error
         declared = stream.frames
     # An edit list may hide a few leading frames; more than that missing is a file cut short.
     if count == 0 or count < declared - max(2, declared // 20):
@@ -158,9 +160,8 @@ def _pictures_from(video: VideoData, seconds: float, name: str) -> Iterator[Vide
                 if picture.pts is not None and picture.time >= seconds:
                     yield picture
         except av.error.FFmpegError as error:
-            raise SourceError(
-                f"{name} is damaged after second {seconds:.3f}: {error}. Replace or remove it."
-            ) from error
+            why = video_faults.undecoded(error)
+            raise SourceError(f"{name} is damaged after second {seconds:.3f}: {why}. Replace or remove it.") from error
 
 
 def _pictures_of_span(
@@ -237,7 +238,8 @@ def _opened(video: VideoData, name: str) -> Iterator[InputContainer]:
     try:
         container = av.open(str(source) if isinstance(source, Path) else source, "r")
     except (av.error.FFmpegError, ValueError) as error:
-        raise SourceError(f"{name} cannot be opened as a video: {error}. Replace or remove it.") from error
+        why = video_faults.unopened(error, source)
+        raise SourceError(f"{name} cannot be opened as a video: {why}. Replace or remove it.") from error
     with container:
         if not container.streams.video:
             raise SourceError(f"{name} holds no video stream. Remove it from the source.")

@@ -12,7 +12,7 @@ from lapa.config.data import IngestConfig, VideoFolderSource
 from lapa.data import video
 from lapa.data.ingest import ingest
 from lapa.errors import SourceError
-from tests.data.sources import moving_square, write_video
+from tests.data.sources import moving_square, truncate, write_video
 
 IDENTITY = bytes.fromhex("00010000 00000000 00000000 00000000 00010000 00000000 00000000 00000000 40000000")
 TURNED = bytes.fromhex("00000000 00010000 00000000 ffff0000 00000000 00000000 00000000 00000000 40000000")
@@ -35,6 +35,22 @@ def audio_only(path: Path) -> None:
         container.mux(stream.encode())
 
 
+def cut_short(path: Path) -> None:
+    one_frame(path)
+    truncate(path, 0.5)
+
+
+def not_copied(path: Path) -> None:
+    path.write_bytes(bytes(5000))
+
+
+def scrambled(path: Path) -> None:
+    """The index at its end is whole, the pictures before it are not."""
+    data = write_video(path, moving_square(8)).read_bytes()
+    begin, end = data.index(b"mdat") + 8, data.index(b"moov") - 4
+    path.write_bytes(data[:begin] + bytes(byte ^ 0x5A for byte in data[begin:end]) + data[end:])
+
+
 def hdr(path: Path) -> None:
     with av.open(str(path), "w", format="matroska") as container:
         stream = container.add_stream("libx264", rate=10, options={"colorprim": "bt2020", "transfer": "smpte2084"})
@@ -50,8 +66,11 @@ def one_frame(path: Path) -> None:
 
 
 REFUSED: dict[Callable[[Path], None], str] = {
-    empty: "cannot be opened as a video",
-    text: "cannot be opened as a video",
+    empty: "cannot be opened as a video: the file is empty",
+    text: "cannot be opened as a video: what is in it is no video",
+    cut_short: "begins like an mp4, and its index is missing or damaged: most likely it was cut short",
+    not_copied: "begins with zeros",
+    scrambled: "is damaged after frame 0: what follows is no valid video data",
     audio_only: "holds no video stream",
     hdr: "is HDR",
 }
@@ -71,6 +90,7 @@ def test_every_bad_video_is_counted_and_explained(tmp_path):
     assert set(failed) == {f"{write.__name__}.mp4" for write in REFUSED}
     for write, words in REFUSED.items():
         assert words in failed[f"{write.__name__}.mp4"]
+    assert not any("Errno" in reason for reason in failed.values())
     assert [(problem.source, problem.reason) for problem in report.skipped] == [
         ("one_frame.mp4", "1 frames, fewer than min_frames=2")
     ]
