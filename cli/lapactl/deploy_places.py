@@ -17,6 +17,7 @@ from lapa_k8s.profile import ClusterProfile
 from lapa_k8s.rollout_cluster import ClusterTarget
 from lapactl.deploy_local import LocalTarget, state_folder
 from lapactl.deploy_options import TargetKind
+from lapactl.jobs_target import options_for
 from lapactl.profiles import BUILT_IN, validate
 from lapactl.submit_settings import Flag, resolve_cluster
 
@@ -39,7 +40,8 @@ def open_target(place: Place) -> AnyTarget:
     match place.kind:
         case TargetKind.KUBERNETES:
             profile = profile_of(place)
-            return ClusterTarget(Cluster.connect(profile.context), namespace_of(profile))
+            options = options_for(place.cluster, place.namespace)
+            return ClusterTarget(Cluster.connect(profile.context), namespace_of(profile), options=options)
         case TargetKind.LOCAL:
             return LocalTarget(state_folder(place.state))
         case TargetKind.KSERVE:
@@ -55,13 +57,7 @@ def open_target(place: Place) -> AnyTarget:
 
 def options_of(target: AnyTarget) -> str:
     """What a suggested command needs, too, to mean the same place."""
-    match target:
-        case LocalTarget():
-            return target.options
-        case ClusterTarget():
-            return ""
-        case _:
-            assert_never(target)
+    return target.options
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from lapactl.deploy_places import (
     profile_of,
     serving_flags,
 )
+from lapactl.jobs_target import options_for
 from lapactl.output import Output
 from lapactl.profiles import validate
 from lapactl.registry import person
@@ -93,7 +94,8 @@ def _deploy_there(out: Output, pinned: Pinned, like: Release, wish: Wish) -> Non
         done = apply_inference_service(cluster, spec, seconds=seconds if wish.is_waiting else 0, say=out.say)
         out.record(done)
         return
-    target = ClusterTarget(cluster, namespace_of(profile))
+    options = options_for(wish.place.cluster, wish.place.namespace)
+    target = ClusterTarget(cluster, namespace_of(profile), options=options)
     plan = _plan(wish, seconds=seconds, keep_minutes=spec.serving.keep_minutes)
     outcome = roll_out(target, spec.name, release_of(spec, like), plan, say=out.say)
     _tell(out, target, spec.name, release_of(spec, like), outcome, seconds)

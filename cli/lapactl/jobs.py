@@ -31,7 +31,8 @@ def list_jobs(
     from lapactl.jobs_show import print_jobs
     from lapactl.jobs_target import connect
 
-    print_jobs(Output(output), connect(cluster, namespace), stage=stage, state=state)
+    with connect(cluster, namespace) as target:
+        print_jobs(Output(output), target, stage=stage, state=state)
 
 
 @app.command(epilog="Example: lapactl jobs show lapa-pretrain-1a2b3c4d --events")
@@ -46,7 +47,8 @@ def show(
     from lapactl.jobs_show import print_job
     from lapactl.jobs_target import connect
 
-    print_job(Output(output), connect(cluster, namespace), job, has_events=has_events)
+    with connect(cluster, namespace) as target:
+        print_job(Output(output), target, job, has_events=has_events)
 
 
 @app.command(epilog="Example: lapactl jobs why lapa-pretrain-1a2b3c4d")
@@ -64,7 +66,8 @@ def why(
     from lapactl.jobs_show import print_why
     from lapactl.jobs_target import connect
 
-    print_why(Output(output), connect(cluster, namespace), job)
+    with connect(cluster, namespace) as target:
+        print_why(Output(output), target, job)
 
 
 @app.command(epilog="Example: lapactl jobs digest lapa-pretrain-1a2b3c4d")
@@ -81,7 +84,8 @@ def digest(
     from lapactl.jobs_show import print_digest
     from lapactl.jobs_target import connect
 
-    print_digest(Output(output), connect(cluster, namespace), job)
+    with connect(cluster, namespace) as target:
+        print_digest(Output(output), target, job)
 
 
 @app.command(epilog="Example: lapactl jobs logs lapa-pretrain-1a2b3c4d --follow --rank 0")
@@ -103,11 +107,11 @@ def logs(
     from lapactl.jobs_target import connect, seconds_of
     from lapactl.jobs_watch import print_logs
 
-    target = connect(cluster, namespace)
-    print_logs(
-        Output(output), target, job,
-        is_following=is_following, rank=rank, since_seconds=seconds_of(since), tail=tail, is_previous=is_previous,
-    )  # fmt: skip
+    with connect(cluster, namespace) as target:
+        print_logs(
+            Output(output), target, job,
+            is_following=is_following, rank=rank, since_seconds=seconds_of(since), tail=tail, is_previous=is_previous,
+        )  # fmt: skip
 
 
 @app.command(epilog="Example: lapactl jobs wait lapa-pretrain-1a2b3c4d --timeout 2h")
@@ -127,7 +131,8 @@ def wait(
     from lapactl.jobs_target import connect, seconds_of
     from lapactl.jobs_watch import wait_for
 
-    wait_for(Output(output), connect(cluster, namespace), job, timeout_seconds=seconds_of(timeout))
+    with connect(cluster, namespace) as target:
+        wait_for(Output(output), target, job, timeout_seconds=seconds_of(timeout))
 
 
 @app.command(epilog="Example: lapactl jobs cancel lapa-pretrain-1a2b3c4d --yes")
@@ -145,7 +150,8 @@ def cancel(
     from lapactl.jobs_change import cancel_job
     from lapactl.jobs_target import connect
 
-    cancel_job(Output(output), connect(cluster, namespace), job, is_sure=is_sure)
+    with connect(cluster, namespace) as target:
+        cancel_job(Output(output), target, job, is_sure=is_sure)
 
 
 @app.command(epilog="Example: lapactl jobs suspend lapa-pretrain-1a2b3c4d")
@@ -159,7 +165,8 @@ def suspend(
     from lapactl.jobs_change import suspend_job
     from lapactl.jobs_target import connect
 
-    suspend_job(Output(output), connect(cluster, namespace), job, is_suspended=True)
+    with connect(cluster, namespace) as target:
+        suspend_job(Output(output), target, job, is_suspended=True)
 
 
 @app.command(epilog="Example: lapactl jobs resume lapa-pretrain-1a2b3c4d")
@@ -173,7 +180,8 @@ def resume(
     from lapactl.jobs_change import suspend_job
     from lapactl.jobs_target import connect
 
-    suspend_job(Output(output), connect(cluster, namespace), job, is_suspended=False)
+    with connect(cluster, namespace) as target:
+        suspend_job(Output(output), target, job, is_suspended=False)
 
 
 @app.command("exec", epilog="Example: lapactl jobs exec lapa-pretrain-1a2b3c4d --node 3 -- nvidia-smi")
@@ -195,7 +203,8 @@ def execute(
     from lapactl.jobs_target import connect
     from lapactl.jobs_watch import run_command
 
-    run_command(Output(output), connect(cluster, namespace), job, command, node=node, rank=rank)
+    with connect(cluster, namespace) as target:
+        run_command(Output(output), target, job, command, node=node, rank=rank)
 
 
 @app.command(epilog="Example: lapactl jobs gc --older-than 7d --yes")
@@ -215,5 +224,5 @@ def gc(
     from lapactl.jobs_change import collect_garbage
     from lapactl.jobs_target import connect, seconds_of
 
-    target = connect(cluster, namespace)
-    collect_garbage(Output(output), target, older_than_seconds=seconds_of(older_than) or 0, is_sure=is_sure)
+    with connect(cluster, namespace) as target:
+        collect_garbage(Output(output), target, older_than_seconds=seconds_of(older_than) or 0, is_sure=is_sure)

@@ -38,7 +38,7 @@ def suspend_job(out: Output, target: Target, name: str, *, is_suspended: bool) -
     job = set_suspended(target.cluster, target.namespace, name, is_suspended=is_suspended)
     out.record({"job": name, "kind": job["kind"], "namespace": target.namespace, "suspended": is_suspended})
     back = "resume" if is_suspended else "suspend"
-    out.hint(f"the other way round: `lapactl jobs {back} {name}`")
+    out.hint(f"the other way round: `lapactl jobs {back} {name}{target.options}`")
 
 
 def collect_garbage(out: Output, target: Target, *, older_than_seconds: int, is_sure: bool) -> None:

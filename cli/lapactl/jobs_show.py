@@ -20,7 +20,7 @@ from lapa_k8s.pipeline_progress import (
 from lapa_k8s.records import find_job, gather, job_pods, list_jobs, record_of
 from lapa_k8s.states import State, container_statuses, ends, state_of
 from lapa_k8s.words import Diagnosis
-from lapactl.jobs_target import Target
+from lapactl.jobs_target import Target, with_options
 from lapactl.output import Output, duration
 
 MAX_DIGEST_LINES = 20_000
@@ -39,7 +39,7 @@ def print_jobs(out: Output, target: Target, *, stage: str | None, state: str | N
         row["age"] = duration(row["age_seconds"] or 0)
     out.rows(rows, columns=["job", "state", "stage", "nodes", "queue", "restarts", "age", "reason"])
     if not rows:
-        out.hint(f"no jobs in namespace '{target.namespace}'; `lapactl submit STAGE` makes one")
+        out.hint(f"no jobs in namespace '{target.namespace}'; `lapactl submit STAGE{target.options}` makes one")
 
 
 def print_job(out: Output, target: Target, name: str, *, has_events: bool) -> None:
@@ -60,7 +60,7 @@ def print_job(out: Output, target: Target, name: str, *, has_events: bool) -> No
     if events:
         out.table(events, columns=["time", "object", "reason", "message"])
     if facts.state.state not in (State.RUNNING, State.SUCCEEDED):
-        out.hint(f"`lapactl jobs why {name}` says what it waits for")
+        out.hint(f"`lapactl jobs why {name}{target.options}` says what it waits for")
 
 
 def print_why(out: Output, target: Target, name: str) -> None:
@@ -71,6 +71,7 @@ def print_why(out: Output, target: Target, name: str) -> None:
         # A pipeline waits for its stage: what the stage waits for is the reason.
         of_stage = diagnose(gather(target.cluster, target.namespace, at.job))
         found = Diagnosis(f"it is at stage {at.stage}, job {at.job}: {of_stage.why}", of_stage.remedy)
+    found = found._replace(remedy=with_options(found.remedy, target.options))
     if out.is_json:
         out.json({"job": name, "state": str(facts.state.state), "why": found.why, "remedy": found.remedy or None})
         return

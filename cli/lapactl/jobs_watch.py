@@ -37,7 +37,7 @@ def print_logs(
     )
     shown = iter(line for line in lines if is_of_rank(line, rank))
     if (first := next(shown, None)) is None:
-        out.hint(f"nothing was said; `lapactl jobs why {name}` tells what it waits for, `jobs show` its pods")
+        out.hint(f"nothing was said; `lapactl jobs why {name}{target.options}` tells what it waits for")
         return
     print_lines(out, chain([first], shown))
 

@@ -171,7 +171,7 @@ def _made(planned: Sequence[PlannedJob], out: Output) -> tuple[StageName, ...]:
 def _send(out: Output, cluster: Cluster, settings: Settings, spec: PipelineSpec, wishes: Wishes) -> None:
     manifests = render_pipeline(spec)
     if (submitted := find_sent(cluster, manifests)) is None:
-        _refuse_failed(cluster, spec)
+        _refuse_failed(cluster, spec, place_of(wishes, spec.namespace))
         _check(cluster, spec)  # a mistake in the last stage is told before the first one starts
         with undone_when_stopped():
             submitted = send(cluster, manifests)
@@ -179,13 +179,13 @@ def _send(out: Output, cluster: Cluster, settings: Settings, spec: PipelineSpec,
     follow_and_wait(out, cluster, spec.namespace, spec.name, wishes)
 
 
-def _refuse_failed(cluster: Cluster, spec: PipelineSpec) -> None:
+def _refuse_failed(cluster: Cluster, spec: PipelineSpec, place: str) -> None:
     for stage in spec.pending:
         known = find_submitted(cluster, stage)
         if known is not None and known.state.state is State.FAILED:
             raise JobFailed(
                 f"stage '{stage.stage}' was submitted before with this very content and failed, as job '{stage.name}'; "
-                f"the pipeline would end there. See `lapactl jobs digest {stage.name}`, then add --new"
+                f"the pipeline would end there. See `lapactl jobs digest {stage.name}{place}`, then add --new"
             )
 
 

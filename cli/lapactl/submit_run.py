@@ -15,6 +15,7 @@ from lapa_k8s.rendering.manifests import Submission, render, to_yaml
 from lapa_k8s.spec import JobSpec
 from lapa_k8s.submission import check, detect_operator, find_submitted, is_there, submit
 from lapactl.cluster_quota import refuse_hopeless_queue
+from lapactl.jobs_target import options_for, suggesting_here
 from lapactl.output import Output
 from lapactl.process import undone_when_stopped
 from lapactl.submit_estimate import Estimate, estimate, say_estimate
@@ -121,7 +122,7 @@ def _send(
 
 def place_of(wishes: Wishes, namespace: str) -> str:
     """The options by which `lapactl jobs` finds what was submitted."""
-    return f"{f' --cluster {wishes.cluster}' if wishes.cluster else ''} --namespace {namespace}"
+    return options_for(wishes.cluster, namespace)
 
 
 def follow_and_wait(out: Output, cluster: Cluster, namespace: str, name: str, wishes: Wishes) -> None:
@@ -130,7 +131,8 @@ def follow_and_wait(out: Output, cluster: Cluster, namespace: str, name: str, wi
         for line in follow_logs(cluster, namespace, name):
             (out.say if out.is_json else out.text)(line.text)
     if wishes.is_waiting or wishes.is_following:
-        wait_for_end(cluster, namespace, name, on_change=lambda now: out.say(f"{now.state}: {now.reason}"))
+        with suggesting_here(place_of(wishes, namespace)):
+            wait_for_end(cluster, namespace, name, on_change=lambda now: out.say(f"{now.state}: {now.reason}"))
 
 
 def say_plan(out: Output, planned: PlannedJob) -> None:

@@ -44,8 +44,10 @@ FINAL_CODES = (2, 8)
 class ClusterTarget:
     """One namespace of a cluster."""
 
-    def __init__(self, cluster: Cluster, namespace: str) -> None:
+    def __init__(self, cluster: Cluster, namespace: str, *, options: str = "") -> None:
         self._cluster, self._namespace = cluster, namespace
+        self.options = options
+        """With which a command finds this place again."""
 
     @property
     def place(self) -> dict[str, Any]:

@@ -191,6 +191,15 @@ def test_suspending_and_resuming_change_the_job(lapactl, fake_api):
     assert fake_api.objects[f"{JOBS}/{NAME}"]["spec"]["runPolicy"]["suspend"] is False
 
 
+def test_suggested_commands_name_the_place_that_was_named(lapactl, fake_api):
+    put_job(fake_api)
+    here = ("--namespace", "team")
+    assert f"`lapactl jobs resume {NAME} --namespace team`" in lapactl("jobs", "suspend", NAME, *here).stderr
+    assert f"Do: lapactl jobs resume {NAME} --namespace team" in lapactl("jobs", "why", NAME, *here).stdout
+    assert "`lapactl jobs list --namespace team` shows" in lapactl("jobs", "show", "other", *here).stderr
+    assert f"`lapactl jobs suspend {NAME}`" in lapactl("jobs", "resume", NAME).stderr, "nothing was named"
+
+
 def test_a_queued_job_is_suspended_through_kueue_which_would_undo_anything_else(lapactl, fake_api):
     fake_api.served.add("workloads")
     manifest = put_job(fake_api, scheduling=Scheduling(queue="research"))
