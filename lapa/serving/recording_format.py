@@ -182,12 +182,6 @@ def require_observations(url: str) -> None:
         )
 
 
-def read_recording(url: str) -> Iterator[Seen]:
-    """The observations of all samples. DataError as `read_samples`."""
-    for sample in read_samples(url):
-        yield from sample.rows()
-
-
 def _tars(url: str) -> list[str]:
     tars = sorted(name for name in list_files(url) if name.endswith(".tar"))
     if not tars:

@@ -187,10 +187,6 @@ class Registry:
         self._ask(lambda: self._client.set_registered_model_alias(name, alias, str(version)))
         logger.info("alias name=%s alias=%s version=%d", name, alias, version)
 
-    def remove_alias(self, name: str, alias: str) -> None:
-        """Nothing happens where there is none."""
-        self._ask(lambda: self._client.delete_registered_model_alias(name, alias))
-
     def set_tags(self, name: str, version: int, tags: Mapping[str, str]) -> None:
         """Add tags to a version: gate verdicts, who approved."""
         for key, value in tags.items():

@@ -13,6 +13,7 @@ from local_servers import stand_in_command
 from lapa.config.run import TrackingConfig
 from lapa.errors import NotRegistered, TrackingError
 from lapa.policy.manifest import bundle_digest
+from lapa.tracking.mlflow_client import open_client
 from lapa.tracking.registry import Registry
 from lapa_k8s import rollout
 from lapa_k8s.errors import NotFound
@@ -79,7 +80,7 @@ def test_a_deployment_follows_its_alias_and_goes_back_without_the_registry(
     assert lapactl_json("deploy", "sync", "--all", *at)[0]["did"] == "switched"
     assert state() == ("in-sync", 2, 2, "ready")
 
-    registry.remove_alias("lapa-policy", "production")
+    open_client(registry.uri).delete_registered_model_alias("lapa-policy", "production")
     gone = lapactl("deploy", "sync", "--all", *at)
     assert gone.exit_code == 26 and "no alias 'production'" in gone.stderr, "asking again later helps as little"
     registry.set_alias("lapa-policy", "production", 2)

@@ -1,6 +1,7 @@
 """What robots saw and were answered is kept: exactly, off their path, and readable by replay and by ingest."""
 
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from lapa.data.stream import episode_arrays, episode_frames
 from lapa.errors import DataError
 from lapa.serving.metrics import Metrics
 from lapa.serving.recording import Recorder
-from lapa.serving.recording_format import Seen, pack_shard, read_recording
+from lapa.serving.recording_format import Seen, pack_shard, read_samples
 from lapa.types.episodes import Observation
 
 CARD = {"name": "tiny", "version": "7", "digest": "d" * 64, "action_names": ["x", "y"]}
@@ -47,6 +48,11 @@ def recorder(url: Path | str, **settings) -> Recorder:
 
 def kept(made: Recorder, name: str, **labels: str) -> float:
     return made._metrics.registry.get_sample_value(f"lapa_serving_{name}_total", labels) or 0.0
+
+
+def read_recording(url: str) -> Iterator[Seen]:
+    for sample in read_samples(url):
+        yield from sample.rows()
 
 
 def assert_same(found: Seen, wanted: Seen) -> None:
