@@ -309,7 +309,7 @@ def test_nobody_decodes_for_a_caller_that_left(tmp_path, monkeypatch, submitted)
         decoded.append(video)
         if len(decoded) == 2:
             begun.set()
-            cancelled.wait(timeout=60)
+            cancelled.wait(timeout=300)
         return real(video)
 
     real = lapa.data.frames.decode

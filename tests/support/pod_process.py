@@ -83,7 +83,7 @@ class PodProcess:
         if code is None:
             return None
         self.kill()  # whoever is left when the first process of a container ends
-        self._reader.join(timeout=30)
+        self._reader.join(timeout=300)
         code = 128 - code if code < 0 else code
         return ContainerEnd(code, self.started, now(), self._last_words() if code else "")
 
