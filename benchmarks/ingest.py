@@ -44,7 +44,7 @@ from lapa.data.dataset import shard_name
 from lapa.data.ingest import ingest
 from lapa.data.ingest_finish import finish
 from lapa.data.ingest_plan import Plan
-from lapa.data.ingest_unit import UNITS_FOLDER, made_record
+from lapa.data.ingest_records import UNITS_FOLDER, made_record
 from lapa.data.readers.base import SourceItem
 from lapa.data.readers.build import build_reader
 from lapa.data.video import encode_mp4

@@ -10,17 +10,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 
-from lapa import files
+from lapa import files, timesheet
 from lapa.config.data import IngestConfig
-from lapa.data import timesheet
 from lapa.data.conventions import declared_source, found_conventions
 from lapa.data.dataset import INFO_FILE, stored_shards
 from lapa.data.ingest_finish import finish
 from lapa.data.ingest_peers import ALONE, Claims, Peers
 from lapa.data.ingest_plan import Plan, Unit
+from lapa.data.ingest_records import UnitRecord, is_made
 from lapa.data.ingest_report import IngestReport
 from lapa.data.ingest_tally import Tally
-from lapa.data.ingest_unit import UnitRecord, is_made, run_unit
+from lapa.data.ingest_unit import run_unit
 from lapa.data.pool import worker_pool
 from lapa.data.readers.base import SourceReader
 from lapa.data.readers.build import build_reader

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from lapa import timesheet
 from lapa.config.data import IngestConfig
-from lapa.data import quality, timesheet, video
+from lapa.data import quality, video
 from lapa.data.pictures import Converter, Decoded, Picture, Scaler
 from lapa.data.quality import ClipMeter, Look, Seen
 from lapa.data.quality_cuts import Placed, placed_in_scenes

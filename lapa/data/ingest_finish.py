@@ -22,10 +22,10 @@ from lapa.config.data import IngestConfig
 from lapa.data.conventions import checked_conventions
 from lapa.data.dataset import INDEX_FILE, INDEX_SCHEMA, INFO_FILE, ActionStatistics, DatasetInfo
 from lapa.data.ingest_plan import Plan
+from lapa.data.ingest_records import UnitRecord, made_record, read_actions, remove_stale
 from lapa.data.ingest_report import IngestReport
 from lapa.data.ingest_tally import Tally
 from lapa.data.ingest_twins import Twins, TwinSearch
-from lapa.data.ingest_unit import UnitRecord, made_record, read_actions, remove_stale
 from lapa.data.parquet import read_parquet
 from lapa.data.statistics import FrameSums, action_statistics
 from lapa.errors import DataError, SourceError

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from lapa.data.ingest_plan import Plan
+from lapa.data.ingest_records import UnitRecord
 from lapa.data.ingest_report import NAMED, NAMED_IN_MESSAGE, IngestReport, QualityNote, QualitySummary, SourceProblem
-from lapa.data.ingest_unit import UnitRecord
 
 
 class _Problems:

@@ -22,8 +22,8 @@ from lapa.config.data import IngestConfig
 from lapa.data import quality, video
 from lapa.data.dataset import shard_name
 from lapa.data.fates import NumberedFates
+from lapa.data.ingest_records import QUALITY_FOLDER, UnitRecord, made_record, read_twin_thumbs
 from lapa.data.ingest_report import EXAMPLES, QualityNote
-from lapa.data.ingest_unit import QUALITY_FOLDER, UnitRecord, made_record, read_twin_thumbs
 from lapa.data.quality_twins import HASH_BYTES, Twin, confirmed, suspected
 from lapa.data.splits import recording_of
 from lapa.errors import LapaError

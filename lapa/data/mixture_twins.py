@@ -11,7 +11,7 @@ import numpy as np
 from lapa.config.quality import QualityConfig
 from lapa.data.dataset import Dataset
 from lapa.data.fates import Fates
-from lapa.data.ingest_unit import made_record, read_twin_thumbs
+from lapa.data.ingest_records import made_record, read_twin_thumbs
 from lapa.data.quality_twins import find_twins
 from lapa.data.splits import deciding, in_member
 

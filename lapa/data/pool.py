@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import wait
 from typing import Any
 
-from lapa.data import timesheet
+from lapa import timesheet
 from lapa.errors import DataError
 
 

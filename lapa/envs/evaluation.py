@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from lapa.data import timesheet
+from lapa import timesheet
 from lapa.data.pool import worker_pool
 from lapa.envs.results import EpisodeResults, joined
 from lapa.envs.simulator import Policy, SimulatedEpisode, Simulator

@@ -16,9 +16,9 @@ from typing import Any, Literal, Protocol, TypeVar, assert_never
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from lapa import timesheet
 from lapa.config.base import Config
 from lapa.config.data import VideoEncoding
-from lapa.data import timesheet
 from lapa.data.pool import worker_pool
 from lapa.data.video import encode_mp4
 from lapa.envs.lerobot import LeRobotWriter, Robot, image_statistics

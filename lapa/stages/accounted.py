@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lapa import files
-from lapa.data import timesheet
-from lapa.data.timesheet import Timesheets
+from lapa import files, timesheet
 from lapa.stages.context import Stage
+from lapa.timesheet import Timesheets
 
 logger = logging.getLogger(__name__)
 

@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 
-from lapa import files
+from lapa import files, timesheet
 from lapa.config.base import result_settings
 from lapa.config.run import RunConfig
 from lapa.config.stages import EvaluateConfig, FinetuneConfig, SimulatorConfig
-from lapa.data import timesheet
 from lapa.data.dataset import Dataset
 from lapa.envs.build import build_simulator
 from lapa.envs.evaluation import PolicyFactory, evaluate_in_processes, expert_results

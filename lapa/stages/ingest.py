@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import assert_never
 
-from lapa import files
+from lapa import files, timesheet
 from lapa.config.base import result_settings
 from lapa.config.data import (
     DatasetConfig,
@@ -22,7 +22,6 @@ from lapa.config.data import (
     parts_of,
 )
 from lapa.config.run import RunConfig
-from lapa.data import timesheet
 from lapa.data.dataset import Dataset
 from lapa.data.ingest import help_ingest, ingest, is_current
 from lapa.data.ingest_peers import ALONE, Peers

@@ -17,9 +17,9 @@ from lapa.data.dataset import Dataset
 from lapa.data.fates import Fates, NumberedFates
 from lapa.data.ingest_finish import finish
 from lapa.data.ingest_plan import Plan
+from lapa.data.ingest_records import UnitRecord
 from lapa.data.ingest_report import IngestReport
 from lapa.data.ingest_twins import TwinSearch
-from lapa.data.ingest_unit import UnitRecord
 from lapa.data.quality_twins import HASH_BYTES, suspected
 from lapa.errors import DataError
 from lapa.report.dataset_summary import gather_facts

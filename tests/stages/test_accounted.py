@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lapa import timesheet
 from lapa.config.load import resolve
 from lapa.config.profile import ProfileConfig
-from lapa.data import timesheet
-from lapa.data.timesheet import Job, Pool, Timesheets
 from lapa.envs.evaluation import evaluate
 from lapa.stages import ingest
 from lapa.stages.accounted import account_of
 from lapa.stages.plan import finished, stage_folder
+from lapa.timesheet import Job, Pool, Timesheets
 from lapa.types.episodes import ActionChunk
 from tests.data.sources import write_clips
 

@@ -8,9 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
-from lapa import files
+from lapa import files, timesheet
 from lapa.config.conventions import Conventions
-from lapa.data import timesheet
 from lapa.data.video import VideoData
 from lapa.errors import SourceError
 from lapa.types.episodes import Episode

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lapa.data import timesheet
+from lapa import timesheet
 from lapa.data.pool import worker_pool
 
 
