@@ -17,6 +17,7 @@ from lapa.config.load import changed
 from lapa.config.models import tabletop_model, tabletop_paper_model
 from lapa.config.presets import tabletop
 from lapa.config.run import RunConfig
+from lapa.envs.statistics import wilson_interval
 from lapa.stages.results import StageResult
 
 MIN_PERPLEXITY = 2.0
@@ -93,16 +94,19 @@ def has_collapsed(metrics: Mapping[str, float]) -> bool:
 
 
 def collapse_markdown(rows: Sequence[CollapseRow]) -> str:
-    """The table for `docs/results/collapse.md`."""
+    """The table for `docs/results/collapse.md`; beside collapsed runs, Wilson's 95 % interval of their share."""
     lines = [
-        "| recipe | collapsed runs | perplexity of 8 | latent actions in use | dead codes | quantization error | R2 |",
+        "| recipe | collapsed runs (95 % interval) | perplexity of 8 | latent actions in use | dead codes | "
+        "quantization error | R2 |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         r2 = "" if row.r2 is None else f"{row.r2:.2f}"
+        share = wilson_interval(row.collapsed, row.runs)
         lines.append(
-            f"| {row.arm} | {row.collapsed} of {row.runs} | {row.perplexity:.2f} | {row.joint_perplexity:.1f} | "
-            f"{row.dead_share:.0%} | {row.quantization_error:.3g} | {r2} |"
+            f"| {row.arm} | {row.collapsed} of {row.runs} ({share.low:.0%} to {share.high:.0%}) | "
+            f"{row.perplexity:.2f} | {row.joint_perplexity:.1f} | {row.dead_share:.0%} | "
+            f"{row.quantization_error:.3g} | {r2} |"
         )
     return "\n".join(lines) + "\n"
 

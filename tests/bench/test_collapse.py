@@ -47,4 +47,4 @@ def test_the_table_counts_collapsed_runs_and_takes_medians() -> None:
     assert (paper.arm, paper.runs, paper.collapsed) == ("lapa-paper", 3, 2)
     assert (paper.perplexity, paper.joint_perplexity, paper.dead_share, paper.r2) == (4.0, 1.2, 0.5, 0.25)
     assert (lapa.arm, lapa.runs, lapa.collapsed, lapa.r2) == ("lapa", 1, 0, None)
-    assert "| lapa-paper | 2 of 3 | 4.00 | 1.2 | 50% | 2 | 0.25 |" in collapse_markdown([paper, lapa])
+    assert "| lapa-paper | 2 of 3 (21% to 94%) | 4.00 | 1.2 | 50% | 2 | 0.25 |" in collapse_markdown([paper, lapa])
