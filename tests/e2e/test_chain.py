@@ -9,13 +9,14 @@ from typing import Any
 
 from lapa.policy.bundle import load_bundle
 from lapa.policy.recorded import read_recorded, replay
+from lapa.tracking.mlflow_client import open_client
 from tests.distributed import rank_environment
 
 SMALLER = (
     "videos.source.episodes=12", "robot.source.episodes=6", "evaluate.simulator.episodes=3",
     "evaluate.simulator.max_steps=10",
     *(f"{stage}.fit.{name}" for stage in ("laq", "pretrain", "finetune") for name in ("steps=4", "batch_size=16")),
-    *(f"{stage}.fit.validate_every=4" for stage in ("laq", "pretrain", "finetune")),
+    *(f"{stage}.fit.validate_every={every}" for stage, every in (("laq", 2), ("pretrain", 4), ("finetune", 4))),
 )  # fmt: skip
 """The smoke preset, with less of everything that only costs time here."""
 
@@ -74,6 +75,13 @@ def test_the_smoke_run_makes_a_policy_with_its_success_numbers_and_a_report(stor
         recorded = read_recorded(policy["url"])
         assert recorded is not None and replay(load_bundle(policy["url"], device="cpu"), recorded) == 0
     assert by_name["pretrain", run]["inputs"]["labels"] == by_name["label", run]["outputs"]["labels"]
+
+    [laq] = work.glob("laq-*/result.json")
+    client = open_client(f"sqlite:///{work}/mlflow.db")
+    run_id = json.loads(laq.read_text())["tracking"]["run_id"]
+    for name in ("perplexity", "perplexity/position-0", "joint_perplexity", "joint_coverage", "dead_share"):
+        curve = client.get_metric_history(run_id, f"validation/{name}")
+        assert {point.step for point in curve} == {2, 4}, f"{name} is a curve in MLflow"
 
     report = json.loads(lapactl("report", run, "--work", work, "--output", "json").stdout)
     page = Path(report["report"]).read_text()
