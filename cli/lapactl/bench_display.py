@@ -62,7 +62,7 @@ class BenchDisplay:
 
     def event(self, label: str, event: Event) -> None:
         if label in self._running:
-            words = f"{event.get('phase', '')} {describe_event(event)}".strip()
+            words = event.get("note") or f"{event.get('phase', '')} {describe_event(event)}".strip()
             self._running[label] = (self._running[label][0], words)
 
     def ended(self, label: str, stage: StageName, seconds: float) -> None:

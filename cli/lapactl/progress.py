@@ -19,7 +19,7 @@ class StageDisplay(Protocol):
     """What follows a stage."""
 
     def update(self, event: Event) -> None:
-        """Show an event of the stage's progress file."""
+        """Show an event of the stage's progress file; its `note` stays."""
 
     def note(self, words: str) -> None:
         """Say something that stays."""
@@ -43,6 +43,9 @@ class LiveDisplay:
         self._progress, self._task, self._out, self._label = progress, task, out, label
 
     def update(self, event: Event) -> None:
+        if event.get("note"):
+            self.note(f"{self._label}: {event['note']}")
+            return
         position: dict[str, Any] = {}
         if "steps" in event:  # a validation or a checkpoint leaves the bar where it is
             position = {"total": event["steps"], "completed": event.get("step") or 0}
@@ -62,6 +65,9 @@ class PlainDisplay:
         self._spoke = float("-inf")
 
     def update(self, event: Event) -> None:
+        if event.get("note"):
+            self.note(f"{self._label}: {event['note']}")
+            return
         now, phase = time.monotonic(), event.get("phase", "")
         if phase in self._phases and now - self._spoke < PLAIN_SECONDS:
             return

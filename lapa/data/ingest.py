@@ -30,10 +30,17 @@ logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, str], None]
 """Sources done, sources in all, and a word on what is happening."""
+Found = Callable[[int, int], None]
+"""Shards that an earlier attempt left, of how many; told only where there are any."""
 
 
 def ingest(
-    config: IngestConfig, output_url: str, *, progress: Progress | None = None, peers: Peers = ALONE
+    config: IngestConfig,
+    output_url: str,
+    *,
+    progress: Progress | None = None,
+    found: Found | None = None,
+    peers: Peers = ALONE,
 ) -> IngestReport:
     """Make the dataset at `output_url` what the source and the settings say; of several `peers`, the first one does.
 
@@ -53,7 +60,7 @@ def ingest(
         return report
     # From here on the folder is being changed: without its manifest nobody takes it for complete.
     files.remove(files.join(output_url, INFO_FILE))
-    _make_units(reader, plan, config, output_url, tell, peers)
+    _make_units(reader, plan, config, output_url, tell, peers, found)
     with timesheet.part("index"):
         return finish(plan, config, output_url, found_conventions(config, reader))
 
@@ -89,15 +96,23 @@ def _finished_report(output_url: str, fingerprint: str) -> IngestReport | None:
 
 
 def _make_units(
-    reader: SourceReader, plan: Plan, config: IngestConfig, output_url: str, tell: Progress, peers: Peers
+    reader: SourceReader,
+    plan: Plan,
+    config: IngestConfig,
+    output_url: str,
+    tell: Progress,
+    peers: Peers,
+    found: Found | None = None,
 ) -> None:
     """Returns when every unit is there, or, for a peer that does not finish, when none is left to begin.
 
     What is there already is kept. Stops early once too much has failed.
     """
     missing = _missing(range(len(plan)), plan, output_url)
-    done = plan.num_items - sum(map(plan.num_items_of, missing))
-    logger.info("event=ingest-started url=%s units=%d units_kept=%d", output_url, len(plan), len(plan) - len(missing))
+    done, kept = plan.num_items - sum(map(plan.num_items_of, missing)), len(plan) - len(missing)
+    logger.info("event=ingest-started url=%s units=%d units_kept=%d", output_url, len(plan), kept)
+    if kept and found is not None:
+        found(kept, len(plan))
     tally = Tally()
     with Claims(output_url, peers) as claims:
         while missing:

@@ -21,7 +21,7 @@ from lapa.stages.plan import fingerprint, inputs_of, stage_folder, stage_setting
 from lapa.stages.results import Artifact, StageResult, write_result
 from lapa.tracking.code import code_tags
 from lapa.tracking.machine import machine_words
-from lapa.tracking.progress import report_progress
+from lapa.tracking.progress import report_progress, report_resumption
 from lapa.tracking.registry import Registry, require_manifest
 from lapa.tracking.tracker import Tracker, open_tracker
 from lapa.training.signals import SigtermInterrupts
@@ -54,6 +54,11 @@ class Stage:
     def progress(self, phase: str, **numbers: Any) -> None:
         if self.is_main:
             report_progress(self.name, phase, **numbers)
+
+    def resumed(self, words: str) -> None:
+        """Say what an earlier start had made."""
+        if self.is_main:
+            report_resumption(self.name, words)
 
     def finish(
         self,

@@ -200,6 +200,7 @@ def _closed_loop(
     if files.exists(url) and not files.exists(files.join(stage.folder, RESULT_FILE)):
         # The same policy on the same episodes: an earlier start got so far, and could not attach it.
         outcomes = files.read_json(url)
+        stage.resumed(f"all {outcomes['policy']['episodes']} episodes were there")
     else:
         outcomes = _drive(stage, contender, config, settings)
         files.write_json(url, outcomes)

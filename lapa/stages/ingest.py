@@ -113,9 +113,12 @@ def _ingest(stage: Stage, role: str, config: IngestConfig, url: str, peers: Peer
     def progress(done: int, total: int, message: str) -> None:
         stage.progress(f"ingest {role}", step=done, steps=total, unit="sources", message=message)
 
+    def found(kept: int, shards: int) -> None:
+        stage.resumed(f"{kept} of {shards} shards of {role} were there")
+
     source = _files_of(config.source, stage)
     shared = ALONE if isinstance(config.source, SimulatedSource) else peers
-    report = ingest(config.model_copy(update={"source": source}), url, progress=progress, peers=shared)
+    report = ingest(config.model_copy(update={"source": source}), url, progress=progress, found=found, peers=shared)
     return {f"{role}/failed_sources": report.num_failed, f"{role}/skipped_episodes": report.num_skipped}
 
 

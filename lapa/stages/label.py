@@ -41,7 +41,7 @@ def main(run: RunConfig, arguments: Sequence[str] = ()) -> None:
         metrics: dict[str, float] = {}
         for role, dataset in datasets.items():
             name = _OUTPUTS[role]
-            outputs[name], usage = _label(stage, dataset, labeller, files.join(stage.folder, name))
+            outputs[name], usage = _label(stage, role, dataset, labeller, files.join(stage.folder, name))
             metrics |= {f"{role}/{key}": value for key, value in usage.items()}
         stage.tracker.log_metrics(metrics, step=0)
         stage.finish(outputs=outputs, metrics=metrics, messages=_verdicts(metrics))
@@ -57,10 +57,12 @@ def _datasets(stage: Stage) -> dict[str, Dataset]:
     return found
 
 
-def _label(stage: Stage, dataset: Dataset, labeller: Labeller, url: str) -> tuple[Artifact, dict[str, float]]:
+def _label(
+    stage: Stage, role: str, dataset: Dataset, labeller: Labeller, url: str
+) -> tuple[Artifact, dict[str, float]]:
     """Labels of one dataset, complete when this returns; on rank 0 also numbers about them."""
     writer = LabelWriter(url, _stamp(stage, dataset, labeller))
-    _label_shards(stage, dataset, labeller, writer)
+    _label_shards(stage, role, dataset, labeller, writer)
     if not stage.is_main:
         return Artifact(url=url, digest=""), {}
     artifact = Artifact(url=url, digest=writer.finish(dataset))
@@ -92,7 +94,7 @@ def _stamp(stage: Stage, dataset: Dataset, labeller: Labeller) -> LabelStamp:
     )
 
 
-def _label_shards(stage: Stage, dataset: Dataset, labeller: Labeller, writer: LabelWriter) -> None:
+def _label_shards(stage: Stage, role: str, dataset: Dataset, labeller: Labeller, writer: LabelWriter) -> None:
     """Label shards until all have labels. Other ranks, and other jobs, do the same."""
     launch = Launch.from_environment()
     started, pairs_done, total = time.monotonic(), 0, dataset.info.num_shards
@@ -103,6 +105,8 @@ def _label_shards(stage: Stage, dataset: Dataset, labeller: Labeller, writer: La
         shards = stack.enter_context(closing(shared))
         profilers = stack.enter_context(profiled(stage, _device(stage.run)))
         for done, (shard, left) in enumerate(shards, start=1):
+            if done == 1 and left < total:
+                stage.resumed(f"{total - left} of {total} shards of {role} were there")
             episodes = list(_shard_labels(stage.run, dataset, shard, labeller))
             with phase("writing"):
                 writer.write_shard(shard, episodes)

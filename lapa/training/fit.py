@@ -55,8 +55,9 @@ def fit(
     held-out batches. Interrupted (exit code 75) after SIGTERM or SIGINT, the step saved; LossNotFinite
     when the loss or the gradient is no number.
     """
-    checkpoints.restore(engine, task)
     told = Hooks(hooks)
+    if step := checkpoints.restore(engine, task):
+        told.after_resume(step, config.steps)
     result = finished_before(checkpoints, config)
     if result is None and engine.step >= config.steps:
         return untrained(task, engine, validation, checkpoints, told, seed=seed)

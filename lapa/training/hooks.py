@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from lapa.errors import TrainingError
-from lapa.tracking.progress import report_progress
+from lapa.tracking.progress import report_progress, report_resumption
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +38,9 @@ class StepReport:
 class Hook:
     """Reacts to reports; every reaction is optional. Called on every rank it was given to."""
 
+    def after_resume(self, step: int, steps: int) -> None:
+        """Training goes on from a checkpoint of an earlier start."""
+
     def after_update(self, step: int) -> None:
         """An update was made: every one, so this must cost nothing."""
 
@@ -59,6 +62,10 @@ class Hooks(Hook):
 
     def __init__(self, hooks: Sequence[Hook]) -> None:
         self.hooks = tuple(hooks)
+
+    def after_resume(self, step: int, steps: int) -> None:
+        for hook in self.hooks:
+            hook.after_resume(step, steps)
 
     def after_update(self, step: int) -> None:
         for hook in self.hooks:
@@ -121,6 +128,9 @@ class ProgressHook(Hook):
     def __init__(self, stage: str) -> None:
         self.stage = stage
         self._last: StepReport | None = None
+
+    def after_resume(self, step: int, steps: int) -> None:
+        report_resumption(self.stage, f"goes on from step {step} of {steps}")
 
     def after_step(self, report: StepReport) -> None:
         logger.info(

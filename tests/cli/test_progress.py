@@ -32,3 +32,11 @@ def test_a_validation_leaves_the_bar_where_it_is():
     display.update(TRAINING[40])
     display.update({"phase": "validation", "step": 40, "metrics": {"loss": 1.0}})
     assert (progress.tasks[0].completed, progress.tasks[0].total) == (40, 100)
+
+
+@pytest.mark.parametrize("is_live", [True, False])
+def test_where_a_stage_goes_on_from_is_said_in_a_line_that_stays(is_live: bool, capsys: pytest.CaptureFixture[str]):
+    out, bar = Output(OutputFormat.TEXT), Progress(disable=True)
+    display = LiveDisplay(bar, bar.add_task("laq", words=""), out, "laq") if is_live else PlainDisplay(out, "laq")
+    display.update({"phase": "resume", "note": "goes on from step 180 of 300"})
+    assert capsys.readouterr().err == "laq: goes on from step 180 of 300\n"

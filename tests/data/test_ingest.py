@@ -190,7 +190,10 @@ def test_a_killed_ingest_continues_to_the_same_dataset(tmp_path):
     recorded = {path.stem for path in (output / "_units").glob("*.json")}
     kept = times(output)
     assert len(recorded) >= 3
-    assert ingest(config, str(output)).revision == whole
+    found = []
+    assert ingest(config, str(output), found=lambda *shards: found.append(shards)).revision == whole
+    [(there, shards)] = found
+    assert 3 <= there < shards == 12
     made_again = {name for name, moment in kept.items() if times(output)[name] != moment}
     assert len(made_again) <= config.workers, "a killed process loses more than the shard that it was in"
     assert not made_again & {f"shard-{number}.tar" for number in recorded}

@@ -1,6 +1,7 @@
 """A training stage that was killed, then asked to stop, then left alone gives what an undisturbed one gives."""
 
 import random
+import re
 import signal
 from pathlib import Path
 
@@ -39,6 +40,7 @@ def test_a_killed_and_a_terminated_stage_end_like_an_undisturbed_one(
     terminated = stopped(work, name, signal.SIGTERM, lambda events: last_step(events) >= stopped_at)
     assert terminated.code == 75, terminated.said
     assert "event=resumed step=" in terminated.said
+    assert re.search(rf"{name}: goes on from step \d+ of {STEPS}$", terminated.said, re.MULTILINE)
     assert not is_complete(work, name)
     assert last_saved_step(work, name) in (stopped_at, stopped_at + 1), "the step that was going on is saved"
 

@@ -261,6 +261,9 @@ def test_progress_is_written_as_json_lines(tmp_path: Path, monkeypatch: pytest.M
         ("laq", "train", 8, 8),
     ]
     assert lines[1]["rate"] > 0
+    train(str(tmp_path / "run"), hooks=(ProgressHook("laq"),), log_every=4, steps=12)
+    resumed = json.loads((tmp_path / "progress.jsonl").read_text().splitlines()[2])
+    assert resumed["note"] == "goes on from step 8 of 12"
 
 
 def test_warm_up_rises_to_the_full_rate_and_cosine_falls_to_its_share() -> None:
